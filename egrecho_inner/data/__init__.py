@@ -1,0 +1,1 @@
+"""Data: from Kaldi directories and audio files to batches of tensors."""

@@ -1,0 +1,1 @@
+"""Decoding: cuts and a model in, hypotheses out."""

@@ -1,0 +1,1 @@
+"""Models: variable-length Whisper and its adapters."""

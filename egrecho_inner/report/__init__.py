@@ -1,0 +1,1 @@
+"""Reports: static pages of data and scores."""

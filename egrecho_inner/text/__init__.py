@@ -1,0 +1,1 @@
+"""Text: labels, normalisers and scores. Imports nothing of ours but `errors`."""

@@ -1,0 +1,1 @@
+"""Training: the one `fit()` and its checkpoints."""
