@@ -1,0 +1,51 @@
+"""The `egrecho` command: a lazy table from sub-command to program. Imports nothing heavy before a program runs."""
+
+import difflib
+import importlib
+import sys
+
+COMMANDS = {
+    "validate-data": ("egrecho_inner.validate_data:validate_data", "check a Kaldi data directory and its audio"),
+    "import-kaldi": ("egrecho_inner.import_kaldi:import_kaldi", "Kaldi data directory -> recordings, supervisions"),
+    "import-musan": ("egrecho_inner.import_musan:import_musan", "MUSAN folder -> manifests and noise cuts"),
+    "make-cuts": ("egrecho_inner.make_cuts:make_cuts", "recordings, supervisions -> cuts"),
+    "compute-features": ("egrecho_inner.compute_features:compute_features", "cuts -> cuts with stored log-mel"),
+    "merge-lora-whisper": ("egrecho_inner.merge_lora:merge_lora", "adapter + base -> a full model, proven equal"),
+    "eval": ("egrecho_inner.evaluation:evaluate", "model + cuts -> hypotheses and error rates"),
+    "compare": ("egrecho_inner.compare:compare", "two result folders -> better, worse or within noise"),
+}
+LAUNCHED = "training is launched, not a sub-command: `egrecho_inner/full.py -h`, `egrecho_inner/lora.py -h`, finetune.sh"
+
+
+def main() -> None:
+    """Run `egrecho COMMAND ...`."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if sys.argv[1] == "--version":
+        from egrecho_inner import __version__
+
+        print(f"egrecho {__version__}")
+        return
+    command, *argv = sys.argv[1:]
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "`egrecho -h` lists them"
+        print(f"error: unknown command '{command}'; {hint}", file=sys.stderr)
+        sys.exit(2)
+    # the imports below cost seconds (torch), so only the chosen program pays for them
+    from egrecho_inner.config import run
+
+    module, function = COMMANDS[command][0].split(":")
+    run(getattr(importlib.import_module(module), function), argv, prog=f"egrecho {command}")
+
+
+def usage() -> str:
+    """Return the help text."""
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    return f"usage: egrecho COMMAND [-c FILE] [--option VALUE] ...\n\n{rows}\n\n{LAUNCHED}\n`egrecho COMMAND -h` explains one."
+
+
+if __name__ == "__main__":
+    main()

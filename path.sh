@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# Sourced by every script: finds the repository, makes its environment on first use, puts `egrecho` on PATH.
+#   . ./path.sh          in your own shell, to use egrecho by hand
+# EGRECHO_ENV=DIR uses another environment folder; EGRECHO_EXTRAS=deepspeed,dask installs more than the default.
+# An active conda or virtual environment that already has egrecho is used as it is.
+
+EGRECHO_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+cd "$EGRECHO_ROOT" || return 1
+
+_egrecho_environment() {
+  local env="${EGRECHO_ENV:-$EGRECHO_ROOT/.venv}" extras="${EGRECHO_EXTRAS:-mini,dev}" stamp python
+  if [ -z "${EGRECHO_ENV:-}" ] && [ ! -d "$env" ] && python3 -c 'import egrecho_inner' 2>/dev/null && command -v egrecho >/dev/null; then
+    return 0
+  fi
+  stamp="$env/.egrecho-$(cat requirements.txt pyproject.toml <(echo "$extras") | cksum | cut -d' ' -f1)"
+  if [ ! -f "$stamp" ]; then
+    python="${EGRECHO_PYTHON:-python3}"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+      echo "error: $python is older than Python 3.10; set EGRECHO_PYTHON to a newer one" >&2; return 5; }
+    echo "making the environment in $env (once, a few minutes)" >&2
+    [ -x "$env/bin/python" ] || "$python" -m venv "$env" || return 5
+    "$env/bin/python" -m pip install -q --upgrade pip >&2 || return 5
+    # torch alone first: pip then keeps this build for everything that asks for torch
+    "$env/bin/python" -m pip install -q "$(grep -o '^torch==[0-9.]*' requirements.txt)" >&2 || return 5
+    DS_BUILD_OPS=0 "$env/bin/python" -m pip install -q -e ".[$extras]" >&2 || return 5
+    touch "$stamp"
+  fi
+  export VIRTUAL_ENV="$env" PATH="$env/bin:$PATH"
+}
+_egrecho_environment || { code=$?; echo "error: the environment could not be made; see the lines above" >&2; return "$code" 2>/dev/null || exit "$code"; }
+
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}" PYTHONUTF8=1
+. "$EGRECHO_ROOT/local/shell.sh"
