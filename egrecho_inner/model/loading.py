@@ -1,0 +1,183 @@
+"""Models in and out: a hub id, a folder or a named size becomes a Whisper; a Whisper becomes a complete folder.
+
+A complete folder has config, generation config, safetensors, tokenizer and `preprocessor_config.json`, so that
+Transformers, CTranslate2 and whisper.cpp's converter find what they look for. Nothing is downloaded without a hub id.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    GenerationConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperProcessor,
+    WhisperTokenizer,
+)
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+from egrecho_inner.errors import ModelError
+from egrecho_inner.model.whisper import Whisper, Window, freeze_sinusoids
+
+logger = logging.getLogger(__name__)
+
+SIZES: dict[str, tuple[int, int, int, int, int]] = {
+    # width, heads, encoder layers, decoder layers, mel bins (Radford et al. 2022, table 1; large-v3 and turbo: cards)
+    "nano": (128, 4, 2, 2, 80),
+    "tiny": (384, 6, 4, 4, 80),
+    "base": (512, 8, 6, 6, 80),
+    "small": (768, 12, 12, 12, 80),
+    "medium": (1024, 16, 24, 24, 80),
+    "large-v2": (1280, 20, 32, 32, 80),
+    "large-v3": (1280, 20, 32, 32, 128),
+    "large-v3-turbo": (1280, 20, 32, 4, 128),
+}
+
+
+def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Whisper:
+    """Load a Whisper from a folder or a hub id, safetensors only.
+
+    Args:
+        path: Folder or hub id.
+        dtype: Type of the weights.
+        **overrides: Values of the model's config to change, e.g. `dropout`.
+
+    Raises:
+        ModelError: Nothing there, not a Whisper, weights broken or of other shapes.
+    """
+    check_path(path)
+    try:
+        config = WhisperConfig.from_pretrained(path)
+        if config.model_type != "whisper":
+            raise ModelError(f"{path} holds a {config.model_type} model; expected whisper")
+        for key, value in overrides.items():
+            setattr(config, key, value)
+        model, info = Whisper.from_pretrained(
+            path, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(explain(path, error)) from error
+    missing = [key for key in info["missing_keys"] if not key.startswith("ctc_head.") and key != "proj_out.weight"]
+    if missing or info["mismatched_keys"]:
+        raise ModelError(f"{path}: weights missing or of another shape: {[*missing, *info['mismatched_keys']][:5]}")
+    freeze_sinusoids(model)
+    return model
+
+
+def random_model(size: str, processor: WhisperProcessor, seed: int = 0, **overrides: Any) -> Whisper:
+    """Make a Whisper of a named size with random weights for a processor's vocabulary and mel bins."""
+    if size not in SIZES:
+        raise ModelError(f"unknown size '{size}'; legal are {', '.join(SIZES)}")
+    width, heads, encoder, decoder, _ = SIZES[size]
+    tokenizer = processor.tokenizer
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("endoftext", "startoftranscript")}
+    config = WhisperConfig(
+        vocab_size=len(tokenizer),
+        num_mel_bins=processor.feature_extractor.feature_size,
+        d_model=width,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_layers=encoder,
+        decoder_layers=decoder,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
+        pad_token_id=ids["endoftext"],
+        bos_token_id=ids["endoftext"],
+        eos_token_id=ids["endoftext"],
+        decoder_start_token_id=ids["startoftranscript"],
+        **overrides,
+    )
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = Whisper(config)
+    torch.random.set_rng_state(state)
+    model.generation_config = generation_config(processor)
+    return model
+
+
+def generation_config(processor: WhisperProcessor) -> GenerationConfig:
+    """Build the generation config of a tokenizer: every id by name, nothing forced, nothing suppressed."""
+    tokenizer = processor.tokenizer
+    added = tokenizer.get_added_vocab()
+    languages = {
+        name: i for name, i in added.items() if 2 <= len(name.strip("<|>")) <= 3 and name.strip("<|>").islower()
+    }
+    return GenerationConfig(
+        is_multilingual=True,
+        lang_to_id=languages,
+        task_to_id={task: added[f"<|{task}|>"] for task in ("transcribe", "translate")},
+        no_timestamps_token_id=added["<|notimestamps|>"],
+        prev_sot_token_id=added["<|startofprev|>"],
+        decoder_start_token_id=added["<|startoftranscript|>"],
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+        max_length=448,
+        max_initial_timestamp_index=50,
+        return_timestamps=False,
+    )
+
+
+def load_processor(path: str) -> WhisperProcessor:
+    """Load tokenizer and feature extractor of a folder or hub id.
+
+    Raises:
+        ModelError: Nothing there or not Whisper's.
+    """
+    check_path(path)
+    try:
+        return WhisperProcessor(WhisperFeatureExtractor.from_pretrained(path), WhisperTokenizer.from_pretrained(path))
+    except Exception as error:
+        raise ModelError(explain(path, error)) from error
+
+
+def save_folder(model: Whisper, processor: WhisperProcessor, folder: str | Path, window: Window) -> None:
+    """Save everything that programs look for in a Whisper folder; the caller renames it into place.
+
+    Args:
+        model: The model; saved in plain Whisper format.
+        processor: Tokenizer and feature extractor, saved in today's and in the older single-file form.
+        folder: Where to.
+        window: The input the model was trained with; `egrecho eval` reads it from config.json.
+    """
+    model.config.input_window = window
+    model.config.ctc_weight = 0.0
+    model.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    processor.feature_extractor.save_pretrained(folder)
+
+
+def window_of(model: Whisper) -> Window:
+    """Return the input a model was trained with; 30 s for any Whisper this project did not train."""
+    return getattr(model.config, "input_window", "30s")
+
+
+def check_path(path: str) -> None:
+    """Refuse early what can be neither a folder nor a hub id.
+
+    Raises:
+        ModelError: With the reason and the remedy.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file() and not (folder / "tokenizer_config.json").is_file():
+            raise ModelError(f"{path} is a folder without config.json; expected a model folder such as exp/NAME/final")
+    elif path.count("/") != 1 or path.startswith((".", "/", "~")) or folder.parent.is_dir():
+        offline = "; the hub is switched off (HF_HUB_OFFLINE)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+        raise ModelError(f"{path} does not exist and is not a hub id like openai/whisper-small{offline}")
+
+
+def explain(path: str, error: Exception) -> str:
+    """Say in one line why a model did not load."""
+    text = " ".join(str(error).split())[:300]
+    if not Path(path).is_dir():
+        return f"{path} is no folder here and the hub did not give it ({text}); local/hf_download.sh fetches a model"
+    if list(Path(path).glob("*.bin")) and not list(Path(path).glob("*.safetensors")):
+        return f"{path} has pickled weights (.bin), which are not loaded; convert them to safetensors first"
+    return f"{path} does not load: {text}"

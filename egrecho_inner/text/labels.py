@@ -1,0 +1,199 @@
+"""The one place where a transcript becomes token ids: for training, teacher forcing and scoring alike.
+
+In: text, language, task, optionally timed segments and a prompt. Out: `Labels`, decoder inputs and targets of one
+length, the target of place i being the token after input i, -100 where no loss is wanted:
+
+    inputs   [<|startofprev|> prompt ...] <|startoftranscript|> <|xx|>  <|transcribe|>  <|notimestamps|>  text ...
+    targets  [ -100 ...                 ] <|xx|>  <|transcribe|>  <|notimestamps|>  text ...  <|endoftext|>
+
+Every id is asked of the tokenizer by name, never computed: they differ between Whisper versions.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+from egrecho_inner.errors import ConfigError, DataError, ModelError
+
+Task = Literal["transcribe", "translate"]
+
+IGNORED = -100
+MAX_TOKENS = 448
+"""Positions of Whisper's decoder."""
+MAX_PROMPT_TOKENS = 223
+"""What Whisper keeps of a previous text (448 // 2 - 1)."""
+TIMESTAMP_STEP = 0.02
+"""Seconds between two timestamp tokens."""
+NO_SPACE_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
+"""Languages written without spaces between words: their text starts without one, and is scored by character."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A timed part of a transcript."""
+
+    start: float
+    """Seconds from the beginning of the window."""
+    end: float
+    """Seconds from the beginning of the window."""
+    text: str
+    """What is said."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Decoder inputs and targets of one utterance, of equal length."""
+
+    inputs: list[int]
+    targets: list[int]
+
+
+class LabelEncoder:
+    """Turn transcripts into `Labels` and generated ids back into text.
+
+    Args:
+        tokenizer: A Whisper tokenizer.
+        language: Language of cuts that name none; a code (`vi`) or a name (`vietnamese`).
+        task: Task of cuts that name none.
+        multilingual: Whether the model's prefix holds language and task (false for `.en` models).
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        language: str | None = None,
+        task: Task = "transcribe",
+        multilingual: bool = True,
+    ):
+        self.tokenizer = tokenizer
+        self.added = tokenizer.get_added_vocab()
+        self.language = None if language is None else language_code(language)
+        self.task = task
+        self.multilingual = multilingual
+        self.sot = self.id("<|startoftranscript|>")
+        self.eot = self.id("<|endoftext|>")
+        self.no_timestamps = self.id("<|notimestamps|>")
+        self.not_text = frozenset(self.added.values()) | {self.eot}
+
+    def id(self, token: str) -> int:
+        """Return the id of a special token.
+
+        Raises:
+            ModelError: The tokenizer does not know it.
+        """
+        if token in self.added:
+            return self.added[token]
+        found = self.tokenizer.convert_tokens_to_ids(token)
+        if found is None or (found == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
+            raise ModelError(f"the tokenizer has no {token}; is it Whisper's, saved with its added tokens?")
+        return found
+
+    def prefix(self, language: str | None = None, task: Task | None = None, timestamps: bool = False) -> list[int]:
+        """Return `<|startoftranscript|>` and what follows it before the text.
+
+        Raises:
+            DataError: No language is given by the cut or the configuration.
+        """
+        ids = [self.sot]
+        if self.multilingual:
+            code = self.language if language is None else language_code(language)
+            if code is None:
+                raise DataError("no language: neither the cut nor the configuration names one; set --data.language")
+            ids += [self.id(f"<|{code}|>"), self.id(f"<|{task or self.task}|>")]
+        return ids if timestamps else [*ids, self.no_timestamps]
+
+    def encode(
+        self,
+        text: str,
+        language: str | None = None,
+        task: Task | None = None,
+        segments: Sequence[Segment] = (),
+        prompt: str | None = None,
+    ) -> Labels:
+        """Build the decoder's inputs and targets of one utterance.
+
+        Args:
+            text: The transcript; empty text becomes `<|nospeech|>`.
+            language: The cut's language, before the configuration's.
+            task: The cut's task, before the configuration's.
+            segments: Timed parts; if given, they replace `text` and the prefix asks for timestamps.
+            prompt: Previous text, its last 223 tokens are given to the decoder, without loss.
+        """
+        code = self.language if language is None else language_code(language)
+        if segments:
+            tokens = self.prefix(code, task, timestamps=True)
+            for segment in segments:
+                tokens += [
+                    self.timestamp(segment.start),
+                    *self.text_ids(segment.text, code),
+                    self.timestamp(segment.end),
+                ]
+        elif text.strip():
+            tokens = self.prefix(code, task) + self.text_ids(text, code)
+        else:
+            tokens = [self.sot, self.no_speech]
+        tokens = [*tokens, self.eot]
+        before = [] if not prompt else [self.id("<|startofprev|>"), *self.text_ids(prompt, code)[-MAX_PROMPT_TOKENS:]]
+        # the loss starts at the token after <|startoftranscript|>: prompt and start are given, never learned
+        return Labels(before + tokens[:-1], [IGNORED] * len(before) + tokens[1:])
+
+    def text_ids(self, text: str, language: str | None = None) -> list[int]:
+        """Return the ids of plain text, with the leading space Whisper was trained with where words have spaces.
+
+        Raises:
+            DataError: The text holds a special token such as `<|endoftext|>`.
+        """
+        words = " ".join(text.split())
+        ids = self.tokenizer.encode(words if language in NO_SPACE_LANGUAGES else f" {words}", add_special_tokens=False)
+        if not self.not_text.isdisjoint(ids):
+            raise DataError(f"special token inside a transcript: {words[:80]!r}; remove it from the text")
+        return ids
+
+    def length(self, text: str, language: str | None = None) -> int:
+        """Return how many decoder positions (at most 448) a transcript takes, without prompt and timestamps."""
+        return len(self.encode(text, language or self.language or "en").inputs)
+
+    def fits(self, text: str, language: str | None = None) -> bool:
+        """Tell whether a transcript fits the decoder; most are decided without the tokenizer."""
+        # byte-level BPE never makes more tokens than bytes; prefix and end take five at most
+        return len(text.encode()) + 5 <= MAX_TOKENS or self.length(text, language) <= MAX_TOKENS
+
+    def timestamp(self, seconds: float) -> int:
+        """Return the id of the nearest timestamp token, 0 to 30 s in steps of 0.02 s."""
+        steps = min(max(round(seconds / TIMESTAMP_STEP), 0), 1500)
+        return self.id(f"<|{steps * TIMESTAMP_STEP:.2f}|>")
+
+    @property
+    def no_speech(self) -> int:
+        """The id that says nothing is spoken: `<|nospeech|>`, or `<|nocaptions|>` in the first Whispers."""
+        return self.id("<|nospeech|>" if "<|nospeech|>" in self.added else "<|nocaptions|>")
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of generated ids: all that is not a special or timestamp token."""
+        text = [i for i in ids if i not in self.not_text and i >= 0]
+        return self.tokenizer.decode(text, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+
+def language_code(language: str) -> str:
+    """Return Whisper's code of a language given by code or English name.
+
+    Raises:
+        ConfigError: Whisper does not know it.
+    """
+    low = language.strip().lower()
+    if low in LANGUAGES:
+        return low
+    if low in TO_LANGUAGE_CODE:
+        return TO_LANGUAGE_CODE[low]
+    raise ConfigError(f"language '{language}' is not Whisper's; legal are {', '.join(sorted(LANGUAGES))}")
+
+
+def pad_labels(labels: Sequence[Labels], pad: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Pad a batch on the right to (B, L): inputs with `pad`, targets with -100."""
+    longest = max(len(each.inputs) for each in labels)
+    inputs = [each.inputs + [pad] * (longest - len(each.inputs)) for each in labels]
+    targets = [each.targets + [IGNORED] * (longest - len(each.targets)) for each in labels]
+    return inputs, targets
