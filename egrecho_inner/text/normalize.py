@@ -1,0 +1,236 @@
+"""Named, versioned text normalisers: applied to reference and hypothesis alike, their name beside every number.
+
+In: `get_normalizer("whisper-basic")`; out: a frozen `Normalizer`, callable on a string.
+
+`whisper-basic` and `whisper-english` are Whisper's own, as transformers ships them; the table of British spellings
+that the English one needs is not shipped there and comes from the package whisper-normalizer (1739 entries, equal to
+openai-whisper's). Whisper's basic normaliser puts a space in place of every combining mark, which cuts Hindi, Thai or
+vocalised Arabic words to pieces and makes the error rate look too low (https://arxiv.org/abs/2409.02449):
+`marks-preserving` is for these.
+
+Left out: the table of first-name variants ("allan" = "allen") that the Open ASR Leaderboard also folds; number words
+outside English.
+"""
+
+import difflib
+import functools
+import importlib.metadata
+import importlib.resources
+import itertools
+import json
+import logging
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from transformers.models.whisper import english_normalizer as whisper
+
+from egrecho_inner.errors import ConfigError, MachineError
+
+NORMALIZERS = ("none", "whisper-basic", "whisper-english", "marks-preserving", "open-asr-leaderboard")
+
+# Written without spaces between words, so a word error rate has no meaning.
+NO_SPACE_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "km", "bo"})
+
+# Whisper's languages whose letters NFKC composes, so that whisper-basic leaves them whole. Not Turkish and Azerbaijani:
+# lower-casing İ leaves a combining dot.
+_SAFE_WITH_BASIC = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        af ba be bg br bs ca cs cy da de el es et eu fi fo fr gl ha haw hr ht hu hy id is it ja jw ka kk ko la lb lt lv
+        mg mi mk mn ms mt nl nn no oc pl pt ro ru sk sl sn so sq sr su sv sw tg tk tl tt uk uz vi yue zh
+        """,
+    )
+)
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """A function from text to text with the name and version that a result must carry."""
+
+    name: str
+    version: str
+    language: str | None = None
+    function: Callable[[str], str] = field(default=str, repr=False, compare=False)
+
+    def __call__(self, text: str) -> str:
+        return self.function(text)
+
+
+@functools.cache
+def get_normalizer(name: str, language: str | None = None) -> Normalizer:
+    """Return the normaliser called `name`.
+
+    Args:
+        name: One of `NORMALIZERS`.
+        language: ISO code; `marks-preserving` lower-cases Turkish and Azerbaijani by their own rule.
+    """
+    if name not in NORMALIZERS:
+        near = difflib.get_close_matches(name, NORMALIZERS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"normalizer: {name!r} is not known; expected one of {', '.join(NORMALIZERS)}{hint}")
+    if name in ("whisper-english", "open-asr-leaderboard") and language not in (None, "en"):
+        logging.getLogger(__name__).warning(
+            "normaliser %s is for English and drops diacritics; for language %s take %s",
+            *(name, language, default_normalizer(language)),
+        )
+    version, function = _build(name, language)
+    return Normalizer(name, version, language, function)
+
+
+def default_normalizer(language: str | None) -> str:
+    """Name the normaliser that is right for a language: `marks-preserving` wherever Whisper's basic one might harm."""
+    if language == "en":
+        return "whisper-english"
+    return "whisper-basic" if language in _SAFE_WITH_BASIC else "marks-preserving"
+
+
+def default_metric(language: str | None) -> str:
+    """Return "cer" for scripts written without spaces, else "wer"."""
+    return "cer" if language in NO_SPACE_LANGUAGES else "wer"
+
+
+def _build(name: str, language: str | None) -> tuple[str, Callable[[str], str]]:
+    """Return (version, function) of a known name."""
+    if name == "none":
+        return "1", str
+    if name == "marks-preserving":
+        fold = _fold_turkish if language in ("tr", "az") else str.casefold
+        return "1", functools.partial(preserve_marks, fold=fold)
+    transformers = f"transformers {importlib.metadata.version('transformers')}"
+    if name == "whisper-basic":
+        return transformers, _stripped(whisper.BasicTextNormalizer())
+    spellings, source = _english_spellings()
+    if name == "whisper-english":
+        return f"{transformers}, spellings {source}", _stripped(whisper.EnglishTextNormalizer(spellings))
+    return (
+        f"2026-07 without name variants, {transformers}, spellings {source}",
+        _stripped(_LeaderboardNormalizer(spellings)),
+    )
+
+
+def _stripped(normalize: Callable[[str], str]) -> Callable[[str], str]:
+    """Drop the outer spaces that Whisper's normalisers leave; tokens are the same."""
+    return lambda text: normalize(text).strip()
+
+
+def _english_spellings() -> tuple[dict[str, str], str]:
+    """Read the British-to-American table; returns it with the package and version it is from."""
+    try:
+        version = importlib.metadata.version("whisper-normalizer")
+        table = importlib.resources.files("whisper_normalizer") / "normalizers" / "english.json"
+        return json.loads(table.read_text(encoding="utf-8")), f"whisper-normalizer {version}"
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise MachineError(
+            "normalizer: the table of English spellings is missing (english.json of whisper-normalizer); "
+            "pip install whisper-normalizer"
+        ) from error
+
+
+# marks-preserving -----------------------------------------------------------------------------------------------------
+
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ＇`´ʹ′", "'"))
+_INVISIBLE = re.compile("[\u034f\u0640\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # tatweel, variation selectors
+# A consonant, the virama and a zero-width joiner: the old spelling of a letter that now has its own code point.
+_OLD_SPELLINGS = {
+    "\u0d23\u0d4d\u200d": "\u0d7a",  # Malayalam chillu
+    "\u0d28\u0d4d\u200d": "\u0d7b",
+    "\u0d30\u0d4d\u200d": "\u0d7c",
+    "\u0d32\u0d4d\u200d": "\u0d7d",
+    "\u0d33\u0d4d\u200d": "\u0d7e",
+    "\u0d15\u0d4d\u200d": "\u0d7f",
+    "\u09a4\u09cd\u200d": "\u09ce",  # Bengali khanda ta
+}
+
+
+def preserve_marks(text: str, fold: Callable[[str], str] = str.casefold) -> str:
+    """Fold case, width and punctuation away; keep letters, digits and combining marks of every script.
+
+    Apostrophes inside a word are dropped, other punctuation and symbols become spaces, and so does a mark that stands
+    on no letter. Format characters (joiners, direction marks, soft hyphens) are dropped.
+    """
+    for old, new in _OLD_SPELLINGS.items():
+        text = text.replace(old, new)
+    text = _INVISIBLE.sub("", text.translate(_APOSTROPHES))
+    # Twice NFKC: folding can take a composed letter apart, and compatibility forms can hold capitals.
+    text = unicodedata.normalize("NFKC", fold(unicodedata.normalize("NFKC", text)))
+    kept: list[str] = []
+    for char, following in itertools.pairwise(text + " "):
+        category = unicodedata.category(char)
+        in_word = bool(kept) and kept[-1] != " "
+        if category[0] in "LN" or (category[0] == "M" and in_word):
+            kept.append(char)
+        elif category != "Cf" and not (char == "'" and in_word and following.isalpha()):  # don't, l’été, п'ять
+            kept.append(" ")
+    return " ".join("".join(kept).split())
+
+
+def _fold_turkish(text: str) -> str:
+    return text.replace("I", "ı").replace("İ", "i").casefold()
+
+
+# open-asr-leaderboard -------------------------------------------------------------------------------------------------
+
+_COMPOUNDS = {
+    "et cetera": "etc",
+    "al right": "alright",
+    "all right": "alright",
+    "how ever": "however",
+    "wi fi": "wifi",
+    "hi fi": "hifi",
+    "lo fi": "lofi",
+    "sci fi": "scifi",
+    "e mail": "email",
+    "e book": "ebook",
+    "e commerce": "ecommerce",
+    "x ray": "xray",
+    "t shirt": "tshirt",
+    "a m": "am",
+    "p m": "pm",
+    "o k": "okay",
+}
+_FILLERS = "hmm mm mhm mmm uh um ah aha ahh ahm eh ehehe em hm huh hum mhum uhm umm uhuh"
+_CONTRACTED_IS = r"\b(it|he|she|what|that|who|here|there|how|when|where|why|this)'s\b"
+
+
+class _LeaderboardNormalizer(whisper.EnglishTextNormalizer):
+    """Whisper's English normaliser with the leaderboard's changes (state of July 2026).
+
+    More fillers; "'s" is "is" only after a pronoun or question word; compounds are joined before numbers are read, and
+    runs of single letters or digits after spellings ("b b c" is "bbc").
+    """
+
+    def __init__(self, spellings: dict[str, str]) -> None:
+        super().__init__(spellings | {"ok": "okay", "kay": "okay", "etcetera": "etc"})
+        self.ignore_patterns = rf"\b({_FILLERS.replace(' ', '|')})\b"
+        # The order of the rules matters, so the changed one takes the place of the old.
+        self.replacers = dict(
+            (_CONTRACTED_IS, r"\1 is") if rule[0] == r"'s\b" else rule for rule in self.replacers.items()
+        )
+        numbers, spell = self.standardize_numbers, self.standardize_spellings
+        self.standardize_numbers = lambda text: numbers(_join_compounds(text))
+        self.standardize_spellings = lambda text: _join_single_characters(spell(text))
+
+
+_COMPOUND = re.compile(r"\b(" + "|".join(key.replace(" ", r"\s+") for key in _COMPOUNDS) + r")\b")
+
+
+def _join_compounds(text: str) -> str:
+    return _COMPOUND.sub(lambda match: _COMPOUNDS[" ".join(match.group().split())], text)
+
+
+def _join_single_characters(text: str) -> str:
+    """Join runs of single letters or digits: two or more, three or more where "a" or "i" may be a word."""
+    joined: list[str] = []
+    run: list[str] = []
+    for word in [*text.split(), ""]:
+        if len(word) == 1 and word.isalnum():
+            run.append(word)
+            continue
+        enough = 3 if {"a", "i"} & set(run) else 2
+        joined += ["".join(run)] if len(run) >= enough else run
+        joined.append(word)
+        run = []
+    return " ".join(joined[:-1])
