@@ -97,7 +97,7 @@ def test_not_a_number_never_leaves_the_loader(tmp_path: Path) -> None:
     samples = wave(1.0, 16000)
     samples[8000] = np.nan
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
-    with pytest.raises(DataError, match="cut c: .* holds NaN"):
+    with pytest.raises(DataError, match=r"cut c: .* holds NaN"):
         load_audio(cut_of(recording(tmp_path / "a.wav")))
 
 

@@ -40,7 +40,7 @@ def test_the_limit_is_a_share_of_the_input(tmp_path: Path, total: int, ratio: fl
 
 def test_the_ratio_offered_by_the_message_is_enough(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path / "skipped.jsonl")
-    with pytest.raises(DataError, match="--max_skip_ratio 0.011") as caught:
+    with pytest.raises(DataError, match=r"--max_skip_ratio 0\.011") as caught:
         ledger.check_limit(290, 0.0, "train")
     ledger.check_limit(290, float(str(caught.value).rsplit(" ", 1)[1]), "train")
 
