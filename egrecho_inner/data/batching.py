@@ -1,0 +1,171 @@
+"""The batch plan: which cuts go together, in which order, on which process. A pure function of its arguments.
+
+In: durations (N,), options, seed, world size, accumulation. Out: for each epoch a list of steps of equal length for
+every process. Cuts are sorted by duration with a little jitter, cut into batches of bounded padded duration, and
+world x accumulation neighbouring batches make one step: ranks finish together, and the cuts of a step do not depend on
+how it is divided. Resuming is arithmetic: step s of the run is step s - first(epoch) of its epoch.
+Left out: buckets; a sorted order is their limit of many.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from egrecho_inner.errors import ConfigError, DataError
+
+WINDOW_SECONDS = 30.0
+JITTER = 0.03
+"""Cuts within this share of each other's duration change places between epochs; costs about that share of padding."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How cuts are put together."""
+
+    max_duration: float | None = 120.0
+    """Padded seconds of a batch on one process: its size times its longest cut."""
+    batch_size: int | None = None
+    """Cuts of a batch on one process; instead of max_duration, which is then to be null."""
+    quadratic_duration: float | None = None
+    """Count a cut of d seconds as d + d^2 / this, for attention's cost; 15 to 40 where long cuts run out of memory."""
+
+    def __post_init__(self) -> None:
+        if (self.max_duration is None) == (self.batch_size is None):
+            raise ConfigError(
+                "batch.max_duration and batch.batch_size: give one and set the other to null "
+                f"(now {self.max_duration} and {self.batch_size})"
+            )
+        if (self.max_duration is not None and self.max_duration <= 0) or (
+            self.batch_size is not None and self.batch_size < 1
+        ):
+            raise ConfigError("batch.max_duration and batch.batch_size must be positive")
+
+
+class Batch(NamedTuple):
+    """What one process works on at once."""
+
+    epoch: int
+    positions: np.ndarray
+    """Of the cuts, in the plan's list (B,)."""
+    padded: bool
+    """Whether it is padded to 30 s."""
+
+
+class BatchPlan:
+    """All batches of a run.
+
+    Args:
+        durations: Seconds of every cut (N,).
+        options: How cuts are put together.
+        seed: Of the run.
+        world_size: Processes.
+        accumulation: Batches per process and optimizer step.
+        padded_share: Share of cuts padded to 30 s: 0 for window longest, 1 for 30s, between for mixed.
+    """
+
+    def __init__(
+        self,
+        durations: np.ndarray,
+        options: BatchOptions,
+        seed: int = 0,
+        world_size: int = 1,
+        accumulation: int = 1,
+        padded_share: float = 0.0,
+    ):
+        self.durations = np.asarray(durations, dtype=np.float64)
+        self.options, self.seed = options, seed
+        self.world_size, self.accumulation = world_size, accumulation
+        self.padded_share = padded_share
+        if len(self.durations) < world_size * accumulation:
+            raise DataError(
+                f"{len(self.durations)} cuts cannot fill one step of {world_size} processes x {accumulation} batches; "
+                "use fewer, or give more data"
+            )
+        self.steps_of = lru_cache(maxsize=2)(self._steps_of)
+        self._first = [0]  # step of the run at which each epoch begins
+
+    def _steps_of(self, epoch: int) -> list[list[Batch]]:
+        """Return the steps of an epoch; each has world_size x accumulation batches."""
+        rng = np.random.default_rng([self.seed, epoch])
+        costs, padded = self.durations, np.zeros(len(self.durations), dtype=bool)
+        if self.padded_share > 0:
+            padded = rng.random(len(costs)) < self.padded_share
+            costs = np.where(padded, WINDOW_SECONDS, costs)
+        keys = costs * (1 + rng.uniform(-JITTER, JITTER, len(costs)))
+        order = rng.permutation(len(keys))
+        order = order[np.argsort(keys[order], kind="stable")]
+        ends = self._cut(costs[order])
+        batches = np.split(order, ends[:-1])
+        group = self.world_size * self.accumulation
+        whole = len(batches) // group * group
+        rest = np.concatenate(batches[whole:]) if whole < len(batches) else np.empty(0, dtype=np.int64)
+        # the last, incomplete step is divided among all; fewer cuts than that wait for the next epoch's order
+        tail = np.array_split(rest, group) if len(rest) >= group else []
+        batches = [Batch(epoch, part, bool(padded[part].any())) for part in [*batches[:whole], *tail]]
+        steps = [batches[begin : begin + group] for begin in range(0, len(batches), group)]
+        return [steps[i] for i in rng.permutation(len(steps))]
+
+    def _cut(self, costs: np.ndarray) -> list[int]:
+        """Return where batches end in costs that grow but for jitter (N,)."""
+        n, options = len(costs), self.options
+        if options.batch_size is not None:
+            return [*range(options.batch_size, n, options.batch_size), n]
+        if options.quadratic_duration:
+            costs = costs + costs**2 / options.quadratic_duration
+        limit, ends, begin = options.max_duration, [], 0
+        while begin < n:
+            most = max(int(limit / max(costs[begin] * (1 - 2 * JITTER), 1e-3)) + 1, 1)
+            longest = np.maximum.accumulate(costs[begin : begin + most])
+            fits = longest * np.arange(1, len(longest) + 1) <= limit
+            begin += max(int(fits.sum()), 1)  # one cut longer than the limit still makes a batch
+            ends.append(begin)
+        return ends
+
+    def steps_per_epoch(self, epoch: int = 0) -> int:
+        """Return the optimizer steps of an epoch."""
+        return len(self.steps_of(epoch))
+
+    def first_step(self, epoch: int) -> int:
+        """Return the step of the run at which an epoch begins."""
+        while len(self._first) <= epoch:
+            self._first.append(self._first[-1] + self.steps_per_epoch(len(self._first) - 1))
+        return self._first[epoch]
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """Return epoch and step within it for a step of the run."""
+        epoch = 0
+        while self.first_step(epoch + 1) <= step:
+            epoch += 1
+        return epoch, step - self.first_step(epoch)
+
+    def epochs_at(self, step: int) -> float:
+        """Return how many epochs are done before a step."""
+        epoch, within = self.locate(step)
+        return epoch + within / self.steps_per_epoch(epoch)
+
+    def batches(self, rank: int = 0, step: int = 0) -> Iterator[Batch]:
+        """Yield one process's batches, endlessly, from a step of the run on."""
+        epoch, within = self.locate(step)
+        while True:
+            for group in self.steps_of(epoch)[within:]:
+                yield from group[rank :: self.world_size]
+            epoch, within = epoch + 1, 0
+
+    def largest(self) -> Batch:
+        """Return the batch of epoch 0 with the most padded seconds: what memory must hold."""
+        batches = [batch for step in self.steps_of(0) for batch in step]
+        return max(batches, key=lambda batch: self.padded_seconds(batch))
+
+    def padded_seconds(self, batch: Batch) -> float:
+        """Return what a batch costs in seconds, padding included."""
+        longest = WINDOW_SECONDS if batch.padded else float(self.durations[batch.positions].max())
+        return len(batch.positions) * longest
+
+    def padding_share(self, epoch: int = 0) -> float:
+        """Return the share of an epoch's computed seconds that is padding."""
+        batches = [batch for step in self.steps_of(epoch) for batch in step]
+        total = sum(map(self.padded_seconds, batches))
+        return 1 - sum(float(self.durations[batch.positions].sum()) for batch in batches) / total
