@@ -1,0 +1,126 @@
+#!/usr/bin/env python
+"""A folder of noises in, their manifests and ten-second noise cuts out.
+
+In: `DIR/{music,noise,speech}/**` as MUSAN (openslr.org/17) is laid out, or a folder of one's own with some of these
+parts, in any format libsndfile reads, at any rate. Out: `musan_recordings_{part}.jsonl.gz`, and
+`musan_supervisions_music.jsonl.gz` of what ANNOTATIONS files say (with none, an empty manifest), both as
+`lhotse prepare musan` writes them; and cuts that know their part (`custom: {"part": "noise"}`).
+Left out: ANNOTATIONS of noise and speech, which say nothing that mixing needs; downloading.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse.audio import AudioSource
+
+from egrecho_inner.config import run
+from egrecho_inner.data.audio import SAMPLING_RATE, probe
+from egrecho_inner.data.jsonl import to_line, write_jsonl
+from egrecho_inner.data.ledger import Ledger
+from egrecho_inner.errors import DataError
+
+PARTS = ("music", "noise", "speech")
+ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".sph"}
+WINDOW, SHORTEST = 10.0, 5.0  # seconds; icefall's choice: long enough to cover an utterance, short enough to vary
+
+
+def import_musan(
+    musan_dir: str, out: str, manifests: str = "data/manifests", max_skip_ratio: float = 0.01, ledger: str = ""
+) -> None:
+    """Write the manifests and the cuts of a MUSAN folder.
+
+    Args:
+        musan_dir: Folder with at least one of `music`, `noise` and `speech`.
+        out: Manifest of noise cuts to write, `.jsonl` or `.jsonl.gz`.
+        manifests: Folder for the manifests of recordings.
+        max_skip_ratio: Largest share of files that may be no audio.
+        ledger: File that names what was left out and why; by default `skipped.jsonl` in `manifests`.
+    """
+    root = Path(musan_dir)
+    parts = [part for part in PARTS if (root / part).is_dir()]
+    if not parts:
+        raise DataError(f"{root}: no folder {', '.join(PARTS)} in it; give the folder that holds them (--musan_dir)")
+    skipped = Ledger(ledger or Path(manifests) / "skipped.jsonl")
+    found = {part: list(_scan(root / part, skipped)) for part in parts}
+    total = sum(map(len, found.values())) + len(skipped.skips)
+    if skipped.skips or skipped.path.exists():
+        skipped.write("import musan")
+    skipped.check_limit(total, max_skip_ratio, str(root))
+    _refuse_doubles(found)
+    for part, recordings in found.items():
+        write_jsonl(Path(manifests) / f"musan_recordings_{part}.jsonl.gz", (to_line(r.to_dict()) for r in recordings))
+    if "music" in found:
+        music = (to_line(segment.to_dict()) for segment in _music_supervisions(root / "music", found["music"]))
+        write_jsonl(Path(manifests) / "musan_supervisions_music.jsonl.gz", music)
+    cuts = (cut for part, recordings in found.items() for recording in recordings for cut in _windows(recording, part))
+    count = write_jsonl(out, (to_line(cut.to_dict()) for cut in cuts))
+    if not count:
+        raise DataError(f"{root}: no recording is longer than {SHORTEST:g} s; noises must be, to be mixed")
+    print(f"{out}: {skipped.summary(total, 'files')}; {count} cuts of " + ", ".join(parts))
+
+
+def _scan(folder: Path, skipped: Ledger) -> Iterator[Recording]:
+    """Describe all audio files under a folder, sorted by path."""
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS):
+        try:
+            info = probe(path)
+        except DataError as error:
+            skipped.add(path.stem, "import musan", "not audio", str(error))
+            continue
+        if not info.num_samples:
+            skipped.add(path.stem, "import musan", "0 samples", str(path))
+            continue
+        yield Recording(
+            id=path.stem,
+            sources=[AudioSource("file", list(range(info.channels)), str(path.resolve()))],
+            sampling_rate=info.sampling_rate,
+            num_samples=info.num_samples,
+            duration=info.duration,
+            channel_ids=list(range(info.channels)),
+        )
+
+
+def _refuse_doubles(found: dict[str, list[Recording]]) -> None:
+    """Names become ids, so two files of one name would be one recording."""
+    seen: dict[str, str] = {}
+    for recording in (recording for recordings in found.values() for recording in recordings):
+        source = recording.sources[0].source
+        if recording.id in seen:
+            raise DataError(f"{seen[recording.id]} and {source} have the same name; rename one of them")
+        seen[recording.id] = source
+
+
+def _music_supervisions(folder: Path, recordings: list[Recording]) -> Iterator[SupervisionSegment]:
+    """Say genres, vocals and musician of each piece; lines about other files, or torn ones, are passed over."""
+    durations = {recording.id: recording.duration for recording in recordings}
+    for path in sorted(folder.rglob("ANNOTATIONS")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            fields = line.split()
+            if len(fields) >= 4 and fields[0] in durations:
+                piece, genres, vocals, musician = fields[:4]
+                custom = {"genres": genres.split(","), "vocals": vocals == "Y"}
+                yield SupervisionSegment(piece, piece, 0, durations[piece], speaker=musician, custom=custom)
+
+
+def _windows(recording: Recording, part: str) -> Iterator[MonoCut]:
+    """Cut a recording into windows at 16 kHz; of several channels the first is taken."""
+    recording = recording.resample(SAMPLING_RATE)
+    length, end = int(WINDOW * SAMPLING_RATE), recording.num_samples
+    for index, begin in enumerate(range(0, end, length)):
+        samples = min(length, end - begin)
+        if samples > SHORTEST * SAMPLING_RATE:
+            yield MonoCut(
+                id=f"{recording.id}-{index}",
+                start=begin / SAMPLING_RATE if begin else 0,
+                duration=samples / SAMPLING_RATE,
+                channel=recording.channel_ids[0],
+                recording=recording,
+                custom={"part": part},
+            )
+
+
+import_musan.positional = ["musan_dir", "out"]
+
+if __name__ == "__main__":
+    run(import_musan)
