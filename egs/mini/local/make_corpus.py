@@ -20,6 +20,7 @@ import os
 import random
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,7 +32,7 @@ from espeak import synthesize
 from sentences import DIGITS, draw
 
 from egrecho_inner.config import run
-from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.errors import ConfigError, DataError, MachineError
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +107,14 @@ def make_corpus(
     sizes = {split: size for split, size in (("train", train), ("val", val), ("test", test)) if size}
     plan = Plan(group, tuple(accents.split(",")) if accents else default, sizes, digits, acoustics, seed)
     folder = Path(out).resolve()
+    for accent in plan.accents:  # the wheel and the voices, before anything is written
+        synthesize("one", accent)
     if not _open_folder(folder, plan):
         print(f"{folder}: finished before, nothing to do")
         return
     started = time.monotonic()
-    seconds = _run_shards(folder, plan, jobs)
-    for split in sizes:
-        _write_kaldi_dir(folder, split)
+    _run_shards(folder, plan, jobs)
+    seconds = sum(_write_kaldi_dir(folder, split) for split in sizes)
     (folder / "_STARTED").replace(folder / "_COMPLETE")
     wall = time.monotonic() - started
     print(f"{folder}: {sum(sizes.values())} utterances, {seconds / 3600:.2f} h of audio in {wall:.0f} s")
@@ -120,7 +122,7 @@ def make_corpus(
 
 def _open_folder(folder: Path, plan: Plan) -> bool:
     """Make the folder ready for the plan; False when it already holds the finished corpus."""
-    wanted = json.dumps(asdict(plan), sort_keys=True)
+    wanted = json.dumps({"folder": str(folder), **asdict(plan)}, sort_keys=True)  # wav.scp holds absolute paths
     marks = [mark for mark in ("_COMPLETE", "_STARTED") if (folder / mark).exists()]
     if not marks and folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder}: not empty and not made by make_corpus.py; give another --out")
@@ -134,23 +136,32 @@ def _open_folder(folder: Path, plan: Plan) -> bool:
     return True
 
 
-def _run_shards(folder: Path, plan: Plan, jobs: int) -> float:
-    """Make all shards that are not there yet; return the seconds of audio of the whole corpus."""
-    tasks = [(folder, plan, *shard) for shard in plan.shards()]
-    # forkserver: every process starts from one that never spoke; maxtasksperchild=1: and speaks one shard only
-    with multiprocessing.get_context("forkserver").Pool(jobs, maxtasksperchild=1) as pool:
-        return sum(pool.imap_unordered(_make_shard, tasks, chunksize=1))
+def _run_shards(folder: Path, plan: Plan, jobs: int) -> None:
+    """Make all shards that are not there yet, each in a process that never spoke before."""
+    context = multiprocessing.get_context("forkserver")
+
+    def run_alone(shard: tuple[str, int, int]) -> None:
+        process = context.Process(target=_make_shard, args=(folder, plan, *shard), daemon=True)
+        process.start()
+        process.join()
+        if process.exitcode != 0:
+            raise MachineError(
+                f"shard {shard[1]} of {folder / shard[0]} ended with code {process.exitcode}; "
+                "the reason is above, and the same command continues"
+            )
+
+    with ThreadPoolExecutor(jobs) as pool:  # threads only wait; a process pool would hang on a killed worker
+        list(pool.map(run_alone, plan.shards()))
 
 
-def _make_shard(task: tuple[Path, Plan, str, int, int]) -> float:
-    folder, plan, split, start, stop = task
+def _make_shard(folder: Path, plan: Plan, split: str, start: int, stop: int) -> None:
     done = folder / split / "shards" / f"{start:06d}.json"
-    if not done.exists():
-        (folder / split / "audio").mkdir(parents=True, exist_ok=True)
-        done.parent.mkdir(parents=True, exist_ok=True)
-        rows = [_make_utterance(folder / split, plan, split, index) for index in range(start, stop)]
-        _write_atomically(done, json.dumps(rows))
-    return sum(row["seconds"] for row in json.loads(done.read_text()))
+    if done.exists():
+        return
+    (folder / split / "audio").mkdir(parents=True, exist_ok=True)
+    done.parent.mkdir(parents=True, exist_ok=True)
+    rows = [_make_utterance(folder / split, plan, split, index) for index in range(start, stop)]
+    _write_atomically(done, json.dumps(rows))
 
 
 def _make_utterance(directory: Path, plan: Plan, split: str, index: int) -> dict:
@@ -188,8 +199,8 @@ def _spoken(text: str, rng: random.Random) -> str:
     return text
 
 
-def _write_kaldi_dir(folder: Path, split: str) -> None:
-    """Write the four Kaldi files of a split from its shards, sorted by utterance."""
+def _write_kaldi_dir(folder: Path, split: str) -> float:
+    """Write the four Kaldi files of a split from its shards, sorted by utterance; return the seconds of audio."""
     directory = folder / split
     rows = [row for shard in sorted((directory / "shards").glob("*.json")) for row in json.loads(shard.read_text())]
     rows.sort(key=lambda row: row["id"])
@@ -201,6 +212,7 @@ def _write_kaldi_dir(folder: Path, split: str) -> None:
     }
     for name, column in columns.items():
         _write_atomically(directory / name, "".join(f"{row['id']} {column(row)}\n" for row in rows))
+    return sum(row["seconds"] for row in rows)
 
 
 def _write_atomically(path: Path, content: str) -> None:
