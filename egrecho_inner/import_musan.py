@@ -38,6 +38,8 @@ def import_musan(
         ledger: File that names what was left out and why; by default `skipped.jsonl` in `manifests`.
     """
     root = Path(musan_dir)
+    if (root / "musan").is_dir() and not any((root / part).is_dir() for part in PARTS):
+        root = root / "musan"  # what unpacking musan.tar.gz leaves in a folder
     parts = [part for part in PARTS if (root / part).is_dir()]
     if not parts:
         raise DataError(f"{root}: no folder {', '.join(PARTS)} in it; give the folder that holds them (--musan_dir)")
@@ -47,7 +49,7 @@ def import_musan(
     if skipped.skips or skipped.path.exists():
         skipped.write("import musan")
     skipped.check_limit(total, max_skip_ratio, str(root))
-    _refuse_doubles(found)
+    _check(root, [recording for recordings in found.values() for recording in recordings])
     for part, recordings in found.items():
         write_jsonl(Path(manifests) / f"musan_recordings_{part}.jsonl.gz", (to_line(r.to_dict()) for r in recordings))
     if "music" in found:
@@ -55,9 +57,7 @@ def import_musan(
         write_jsonl(Path(manifests) / "musan_supervisions_music.jsonl.gz", music)
     cuts = (cut for part, recordings in found.items() for recording in recordings for cut in _windows(recording, part))
     count = write_jsonl(out, (to_line(cut.to_dict()) for cut in cuts))
-    if not count:
-        raise DataError(f"{root}: no recording is longer than {SHORTEST:g} s; noises must be, to be mixed")
-    print(f"{out}: {skipped.summary(total, 'files')}; {count} cuts of " + ", ".join(parts))
+    print(f"{out}: {skipped.summary(total, 'files')}; {count} cuts of {', '.join(parts)}")
 
 
 def _scan(folder: Path, skipped: Ledger) -> Iterator[Recording]:
@@ -81,10 +81,12 @@ def _scan(folder: Path, skipped: Ledger) -> Iterator[Recording]:
         )
 
 
-def _refuse_doubles(found: dict[str, list[Recording]]) -> None:
-    """Names become ids, so two files of one name would be one recording."""
+def _check(root: Path, recordings: list[Recording]) -> None:
+    """Refuse what cannot be mixed: only short noises, or two files of one name, since names become ids."""
+    if not any(recording.duration > SHORTEST for recording in recordings):
+        raise DataError(f"{root}: no recording is longer than {SHORTEST:g} s; give longer noises")
     seen: dict[str, str] = {}
-    for recording in (recording for recordings in found.values() for recording in recordings):
+    for recording in recordings:
         source = recording.sources[0].source
         if recording.id in seen:
             raise DataError(f"{seen[recording.id]} and {source} have the same name; rename one of them")

@@ -1,0 +1,247 @@
+"""Augmentation: which effects an utterance gets, as options of a few lines, each off by setting it to null.
+
+In: waves (N,) or features (T + tail, M), the utterance's id, the epoch. Out: the same, changed. Every draw is a pure
+function of (seed, epoch, utterance id, effect): fresh each epoch, the same in a resumed run and on any number of
+workers, and switching one effect off leaves the draws of the others as they were.
+Order on the wave: speed, reverberation, noise, telephone, volume; then features: noise if asked for there, SpecAugment.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import soundfile
+from lhotse.augmentation import Resample
+
+from egrecho_inner.data import effects
+from egrecho_inner.data.audio_files import SAMPLING_RATE
+from egrecho_inner.data.features import HOP, TAIL_FRAMES, WHISPER_FRAMES
+from egrecho_inner.data.noises import Kind, Noises, mix_features
+from egrecho_inner.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class SpeedOptions:
+    """Play utterances faster or slower."""
+
+    factors: tuple[float, ...] = (0.9, 1.0, 1.1)
+    """One is drawn per utterance and epoch. An utterance that would become longer than 30 s keeps its speed."""
+
+
+@dataclass(frozen=True)
+class MusanOptions:
+    """Mix noise into utterances."""
+
+    cuts: str
+    """Manifest of noise cuts, made by prepare.sh --musan DIR."""
+    probability: float = 0.5
+    snr: tuple[float, float] = (10.0, 20.0)
+    """Lowest and highest ratio of signal to noise in dB."""
+    kinds: tuple[Kind, ...] = ("noise", "music", "babble")
+    """One is drawn; babble is the sum of three to seven voices."""
+    stored: bool = False
+    """Mix features instead of waves: for stored features, which then stay in use. See docs/features.md."""
+
+
+@dataclass(frozen=True)
+class VolumeOptions:
+    """Make utterances louder or softer."""
+
+    probability: float = 0.5
+    decibels: tuple[float, float] = (-15.0, 6.0)
+
+
+@dataclass(frozen=True)
+class TelephoneOptions:
+    """Send utterances through a telephone line: 8 kHz, 300-3400 Hz."""
+
+    probability: float = 0.1
+    mu_law: bool = True
+    """With the 8-bit levels of G.711."""
+
+
+@dataclass(frozen=True)
+class ReverbOptions:
+    """Put utterances into rooms."""
+
+    folder: str
+    """Folder of impulse responses, any audio format, searched with its subfolders."""
+    probability: float = 0.3
+
+
+@dataclass(frozen=True)
+class SpecAugmentOptions:
+    """Mask features with the utterance's mean (Park et al. 2019)."""
+
+    probability: float = 0.9
+    time_masks: int = 10
+    """At most; short utterances get fewer."""
+    time_width: int = 100
+    """Frames of the widest time mask."""
+    time_share: float = 0.15
+    """Share of an utterance that time masks cover together, at most."""
+    feature_masks: int = 2
+    feature_width: int = 27
+    """Mel bins of the widest feature mask."""
+    time_warp: int = 0
+    """Frames that a point inside may be moved, the rest stretched and squeezed; 0 is off, 80 is common."""
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """What is done to training utterances; null switches an effect off."""
+
+    speed: SpeedOptions | None = None
+    reverb: ReverbOptions | None = None
+    musan: MusanOptions | None = None
+    telephone: TelephoneOptions | None = None
+    volume: VolumeOptions | None = None
+    spec_augment: SpecAugmentOptions | None = field(default_factory=SpecAugmentOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("reverb", "musan", "telephone", "volume", "spec_augment"):
+            options = getattr(self, name)
+            if options is not None and not 0 <= options.probability <= 1:
+                raise ConfigError(f"augment.{name}.probability is {options.probability}; expected 0 to 1")
+        if self.speed and not all(0.5 <= factor <= 2 for factor in self.speed.factors):
+            raise ConfigError(f"augment.speed.factors are {self.speed.factors}; expected numbers from 0.5 to 2")
+        if self.musan and self.musan.snr[0] > self.musan.snr[1]:
+            raise ConfigError(f"augment.musan.snr is {self.musan.snr}; expected the lower ratio first")
+
+
+class Augmenter:
+    """Applies the options; holds the noise list, no other state.
+
+    Args:
+        options: What to do.
+        seed: Of the run.
+    """
+
+    def __init__(self, options: AugmentOptions, seed: int) -> None:
+        self.options, self.seed = options, seed
+        self.noises = Noises(options.musan.cuts, options.musan.kinds) if options.musan else None
+        self.rooms = _impulse_responses(options.reverb.folder) if options.reverb else []
+
+    @property
+    def needs_wave(self) -> bool:
+        """Tell whether stored features will not do."""
+        options = self.options
+        on_wave = options.musan is not None and not options.musan.stored
+        return on_wave or any((options.speed, options.reverb, options.telephone, options.volume))
+
+    def wave(self, samples: np.ndarray, utterance_id: str, epoch: int, speed: float | None = None) -> np.ndarray:
+        """Change a wave (N,).
+
+        Args:
+            samples: At 16 kHz.
+            utterance_id: Of the cut.
+            epoch: From 0.
+            speed: Take this factor instead of drawing one.
+        """
+        options = self.options
+        if speed is None:
+            speed = self.speed(utterance_id, epoch)
+        if len(samples) / speed <= WHISPER_FRAMES * HOP:
+            samples = effects.change_speed(samples, speed)
+        if rng := self._turn(options.reverb, "reverb", utterance_id, epoch):
+            samples = effects.reverberate(samples, _load_response(self.rooms[rng.integers(len(self.rooms))]))
+        if (rng := self._turn(options.musan, "musan", utterance_id, epoch)) and not options.musan.stored:
+            noise = self.noises.wave(_choose(rng, options.musan.kinds), len(samples), rng)
+            samples = effects.mix(samples, noise, rng.uniform(*options.musan.snr))
+        if self._turn(options.telephone, "telephone", utterance_id, epoch):
+            samples = effects.telephone(samples, options.telephone.mu_law)
+        if rng := self._turn(options.volume, "volume", utterance_id, epoch):
+            samples = effects.change_volume(samples, rng.uniform(*options.volume.decibels))
+        return samples
+
+    def features(self, feats: np.ndarray, utterance_id: str, epoch: int, num_frames: int | None = None) -> np.ndarray:
+        """Change features (T + tail, M).
+
+        Args:
+            feats: In Whisper's scale.
+            utterance_id: Of the cut.
+            epoch: From 0.
+            num_frames: T, where the tail is not of `TAIL_FRAMES`.
+        """
+        options = self.options
+        length = max(1, len(feats) - TAIL_FRAMES) if num_frames is None else num_frames
+        if (rng := self._turn(options.musan, "musan", utterance_id, epoch)) and options.musan.stored:
+            noise = self.noises.features(_choose(rng, options.musan.kinds), length, feats.shape[1], rng)
+            feats = mix_features(feats, noise, rng.uniform(*options.musan.snr))
+        if rng := self._turn(options.spec_augment, "spec_augment", utterance_id, epoch):
+            feats = np.concatenate([spec_augment(feats[:length], rng, options.spec_augment), feats[length:]])
+        return feats
+
+    def speed(self, utterance_id: str, epoch: int) -> float:
+        """Draw the factor that `wave` will use."""
+        if self.options.speed is None:
+            return 1.0
+        return _choose(self._rng("speed", utterance_id, epoch), self.options.speed.factors)
+
+    def _rng(self, effect: str, utterance_id: str, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, epoch, crc32(utterance_id.encode()), crc32(effect.encode())])
+
+    def _turn(self, options: object, effect: str, utterance_id: str, epoch: int) -> np.random.Generator | None:
+        """Give the generator of an effect when it is this utterance's turn to get it."""
+        if options is None:
+            return None
+        rng = self._rng(effect, utterance_id, epoch)
+        return rng if rng.random() < options.probability else None
+
+
+def spec_augment(feats: np.ndarray, rng: np.random.Generator, options: SpecAugmentOptions) -> np.ndarray:
+    """Warp and mask the features of one utterance (T, M); its input is left as it was."""
+    frames, bins = feats.shape
+    feats = _warp(feats, rng, options.time_warp) if options.time_warp else feats.copy()
+    mean = feats.mean()
+    covered = int(options.time_share * frames)
+    masks = min(options.time_masks, -(-covered // max(options.time_width, 1)))
+    for _ in range(masks):
+        width = int(rng.integers(min(options.time_width, covered // masks) + 1))
+        begin = int(rng.integers(frames - width + 1))
+        feats[begin : begin + width] = mean
+    for _ in range(options.feature_masks):
+        width = int(rng.integers(min(options.feature_width, bins) + 1))
+        begin = int(rng.integers(bins - width + 1))
+        feats[:, begin : begin + width] = mean
+    return feats
+
+
+def _warp(feats: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
+    """Move one inner frame by at most `most`, and interpolate in between."""
+    frames = len(feats)
+    if frames < 2 * most + 2:
+        return feats.copy()
+    centre = int(rng.integers(most + 1, frames - most))
+    moved = centre + int(rng.integers(-most, most + 1))
+    source = np.interp(np.arange(frames), [0, moved, frames - 1], [0, centre, frames - 1]).astype(np.float32)
+    low = np.minimum(source.astype(int), frames - 2)
+    share = (source - low)[:, None]
+    return feats[low] * (1 - share) + feats[low + 1] * share
+
+
+def _choose(rng: np.random.Generator, items: tuple) -> object:
+    return items[rng.integers(len(items))]
+
+
+def _impulse_responses(folder: str) -> list[str]:
+    formats = {f".{name.lower()}" for name in soundfile.available_formats()}
+    found = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in formats)
+    if not found:
+        raise DataError(f"{folder}: no audio files in it; augment.reverb.folder must hold impulse responses")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _load_response(path: str) -> np.ndarray:
+    """Load the first channel of an impulse response at 16 kHz."""
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise DataError(f"{path}: not an impulse response that can be read ({error}); remove it") from error
+    samples = samples[:, :1].T
+    if not samples.any():
+        raise DataError(f"{path}: this impulse response is silent; remove it")
+    return (samples if rate == SAMPLING_RATE else Resample(rate, SAMPLING_RATE)(samples))[0]
