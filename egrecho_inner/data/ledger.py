@@ -6,12 +6,11 @@ The reasons are short and without the item's own numbers ("longer than 30 s"); t
 """
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from egrecho_inner.data.jsonl import to_line, write_jsonl
 from egrecho_inner.errors import DataError
 
 
@@ -47,7 +46,7 @@ class Ledger:
         ours = {skip.stage for skip in self.skips} | set(stages)
         kept = [skip for skip in read_ledger(self.path) if skip.stage not in ours]
         rows = sorted(kept + self.skips, key=lambda skip: (skip.stage, skip.id, skip.reason))
-        write_lines(self.path, (json.dumps(asdict(row), ensure_ascii=False) for row in rows))
+        write_jsonl(self.path, (to_line(asdict(row)) for row in rows))
 
     def summary(self, total: int, what: str = "utterances") -> str:
         """Say what was kept and why the rest was not, in one sentence.
@@ -100,25 +99,6 @@ def read_ledger(path: str | Path) -> list[Skip]:
         return [Skip(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: not a ledger of skips ({error}); delete it and run the stage again") from error
-
-
-def write_lines(path: str | Path, lines: Iterable[str]) -> int:
-    """Write lines of text to a file atomically, making its folder; return how many.
-
-    Args:
-        path: the file; never seen half-written.
-        lines: strings without newlines.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside, count = path.with_name(path.name + ".tmp"), 0
-    with open(beside, "w", encoding="utf-8", newline="\n") as file:
-        for count, line in enumerate(lines, 1):  # noqa: B007  the count is used after the loop
-            file.write(line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    return count
 
 
 def _enough(skipped: int, total: int) -> str:
