@@ -14,7 +14,9 @@ COMMANDS = {
     "eval": ("egrecho_inner.evaluation:evaluate", "model + cuts -> hypotheses and error rates"),
     "compare": ("egrecho_inner.compare:compare", "two result folders -> better, worse or within noise"),
 }
-LAUNCHED = "training is launched, not a sub-command: `egrecho_inner/full.py -h`, `egrecho_inner/lora.py -h`, finetune.sh"
+LAUNCHED = (
+    "training is launched, not a sub-command: `egrecho_inner/full.py -h`, `egrecho_inner/lora.py -h`, finetune.sh"
+)
 
 
 def main() -> None:
@@ -44,7 +46,8 @@ def usage() -> str:
     """Return the help text."""
     width = max(map(len, COMMANDS))
     rows = "\n".join(f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items())
-    return f"usage: egrecho COMMAND [-c FILE] [--option VALUE] ...\n\n{rows}\n\n{LAUNCHED}\n`egrecho COMMAND -h` explains one."
+    head = "usage: egrecho COMMAND [-c FILE] [--option VALUE] ..."
+    return f"{head}\n\n{rows}\n\n{LAUNCHED}\n`egrecho COMMAND -h` explains one."
 
 
 if __name__ == "__main__":

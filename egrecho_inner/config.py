@@ -9,10 +9,12 @@ import argparse
 import dataclasses
 import difflib
 import errno
+import logging
 import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str |
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [arg for arg in argv if arg != "--debug"]
+    talk(debug)
     try:
         function(**parse(function, argv, prog))
     except KeyboardInterrupt:
@@ -48,11 +51,30 @@ def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str |
         sys.exit(code)
 
 
+def talk(debug: bool) -> None:
+    """Send our log lines to stderr, from the first process only, and keep the libraries' chatter out of them."""
+    level = logging.DEBUG if debug else logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    ours = logging.getLogger("egrecho_inner")
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(level)
+    if not debug:
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|accelerate|lhotse)\b")
+
+
 def explain(error: Exception) -> tuple[str, int]:
     """Return the one-line message and the exit code that an exception deserves."""
     if isinstance(error, UserError):
         return str(error), error.exit_code
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EFBIG,
+    ):
         name = error.filename or "output"
         return f"{name}: {error.strerror}; free space or choose another folder, then repeat", MachineError.exit_code
     if isinstance(error, MemoryError):
@@ -84,7 +106,9 @@ def build_parser(function: Callable[..., Any], prog: str | None = None) -> Argum
     """Build the parser of a program from its signature and docstring."""
     parser = ArgumentParser(prog=prog, description=summary(function), exit_on_error=False, default_env=False)
     parser.add_argument("-c", "--config", action="config", help="YAML file with values; may be repeated, later wins")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )
     parser.add_function_arguments(function, as_group=False)
     return parser
 
@@ -188,7 +212,9 @@ def known_keys(parser: ArgumentParser) -> list[str]:
 def improve(message: str, keys: list[str]) -> str:
     """Name the nearest legal key in a message about an unknown one."""
     message = " ".join(message.split())
-    found = re.search(r"(?:does not accept (?:option|nested key)|nrecognized arguments?:|Key) ['\"]?-*([\w.]+)", message)
+    found = re.search(
+        r"(?:does not accept (?:option|nested key)|nrecognized arguments?:|Key) ['\"]?-*([\w.]+)", message
+    )
     if found is None:
         return message
     wrong = found.group(1)

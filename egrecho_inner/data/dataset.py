@@ -159,7 +159,7 @@ class CutBatches(Dataset[dict[str, Any]]):
             feature = log_mel(wave, self.n_mels, tail=TAIL_FRAMES)
             length = len(feature) - TAIL_FRAMES
         if self.augmenter:
-            feature = self.augmenter.features(feature, cut.id, epoch)
+            feature = self.augmenter.features(feature, cut.id, epoch, length)
         return feature, min(length, WHISPER_FRAMES)
 
     def label(self, cut: Cut) -> Labels:

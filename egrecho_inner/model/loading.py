@@ -17,7 +17,6 @@ from transformers import (
     WhisperProcessor,
     WhisperTokenizer,
 )
-from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from egrecho_inner.errors import ModelError
 from egrecho_inner.model.whisper import Whisper, Window, freeze_sinusoids
@@ -26,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 SIZES: dict[str, tuple[int, int, int, int, int]] = {
     # width, heads, encoder layers, decoder layers, mel bins (Radford et al. 2022, table 1; large-v3 and turbo: cards)
-    "nano": (128, 4, 2, 2, 80),
+    "nano": (128, 4, 3, 2, 80),
     "tiny": (384, 6, 4, 4, 80),
     "base": (512, 8, 6, 6, 80),
     "small": (768, 12, 12, 12, 80),

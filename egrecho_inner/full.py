@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Fine-tune all of Whisper's weights, or train them from random ones.
+
+One process:   egrecho_inner/full.py -c config/train.yaml -c config/full.yaml --model.path openai/whisper-small ...
+Two:           torchrun --nproc_per_node 2 egrecho_inner/full.py ... (or accelerate launch)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from egrecho_inner.config import run, to_yaml
+from egrecho_inner.data.augment import AugmentOptions
+from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.data.dataset import DataOptions
+from egrecho_inner.errors import ConfigError
+from egrecho_inner.model.loading import load_model, load_processor, random_model
+from egrecho_inner.training.fit import WindowOptions, fit
+from egrecho_inner.training.options import TrainOptions
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Where the model comes from."""
+
+    path: str
+    """Folder or hub id; with `size` only its tokenizer and feature extractor are used."""
+    size: str | None = None
+    """Random weights of this named size (nano, tiny, ... large-v3) instead of trained ones."""
+    dropout: float = 0.0
+    """Of the transformer layers."""
+
+
+def train_full(
+    model: ModelOptions,
+    data: DataOptions,
+    outdir: str,
+    batch: BatchOptions = BatchOptions(),
+    train: TrainOptions = TrainOptions(),
+    window: WindowOptions = WindowOptions(),
+    augment: AugmentOptions | None = None,
+) -> None:
+    """Fine-tune all of Whisper's weights, or train them from random ones.
+
+    Args:
+        model: Where the model comes from.
+        data: What is trained on.
+        outdir: The run folder; the same command continues what stopped there.
+        batch: How cuts are put together.
+        train: How the model is trained.
+        window: How long the model's input is.
+        augment: What is done to audio and features; null for nothing.
+    """
+    config = to_yaml(locals())
+    processor = load_processor(model.path)
+    changes = {"dropout": model.dropout, "ctc_weight": train.ctc_weight}
+    if model.size is None:
+        whisper = load_model(model.path, **changes)
+    else:
+        whisper = random_model(model.size, processor, train.seed, **changes)
+    if train.ctc_weight and train.freeze and "encoder" in train.freeze:
+        raise ConfigError("train.ctc_weight trains the encoder, train.freeze freezes it; give one of them")
+    fit(whisper, processor, Path(outdir), data, batch, train, window, augment, config)
+
+
+if __name__ == "__main__":
+    run(train_full)

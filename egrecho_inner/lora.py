@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Fine-tune a low-rank adapter on Whisper: LoRA, DoRA or AdaLoRA.
+
+One process:   egrecho_inner/lora.py -c config/train.yaml -c config/lora.yaml --model openai/whisper-small ...
+Two:           torchrun --nproc_per_node 2 egrecho_inner/lora.py ... (or accelerate launch)
+"""
+
+from pathlib import Path
+
+from egrecho_inner.config import run, to_yaml
+from egrecho_inner.data.augment import AugmentOptions
+from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.data.dataset import DataOptions
+from egrecho_inner.errors import ConfigError
+from egrecho_inner.model.adapters import LoraOptions, add_adapter
+from egrecho_inner.model.loading import load_model, load_processor
+from egrecho_inner.training.fit import WindowOptions, fit
+from egrecho_inner.training.options import TrainOptions
+
+
+def train_lora(
+    model: str,
+    data: DataOptions,
+    outdir: str,
+    lora: LoraOptions = LoraOptions(),
+    batch: BatchOptions = BatchOptions(),
+    train: TrainOptions = TrainOptions(),
+    window: WindowOptions = WindowOptions(),
+    augment: AugmentOptions | None = None,
+) -> None:
+    """Fine-tune a low-rank adapter on Whisper: LoRA, DoRA or AdaLoRA.
+
+    Args:
+        model: Folder or hub id of the base.
+        data: What is trained on.
+        outdir: The run folder; the same command continues what stopped there.
+        lora: Shape and place of the adapter.
+        batch: How cuts are put together.
+        train: How the adapter is trained.
+        window: How long the model's input is.
+        augment: What is done to audio and features; null for nothing.
+    """
+    config = to_yaml(locals())
+    if train.ctc_weight or train.freeze:
+        raise ConfigError("train.ctc_weight and train.freeze belong to full training; LoRA freezes the base already")
+    fit(
+        load_model(model),
+        load_processor(model),
+        Path(outdir),
+        data,
+        batch,
+        train,
+        window,
+        augment,
+        config,
+        adapt=lambda base, steps: add_adapter(base, lora, steps, train.seed),
+    )
+
+
+if __name__ == "__main__":
+    run(train_lora)

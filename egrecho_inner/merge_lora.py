@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Merge an adapter into its base, and prove that the merged model says the same.
+
+In: the adapter of a LoRA run, its base, a few cuts. Out: a complete model folder, in the form of a full fine-tune. The
+proof compares logits of adapter-on-base and merged model on a real batch; when they differ nothing is written.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+
+from egrecho_inner.config import run
+from egrecho_inner.data.batching import Batch
+from egrecho_inner.data.dataset import CutBatches, CutList
+from egrecho_inner.data.features import WHISPER_FRAMES
+from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.model.adapters import load_adapter, read_adapter_config, read_training
+from egrecho_inner.model.loading import load_model, load_processor, save_folder
+from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.training.checkpoint import publish
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-3
+"""Of the largest logit difference, as a share of the largest logit; fp32 rounding stays under 1e-5."""
+
+
+def merge_lora(
+    adapter: str, outdir: str, base: str | None = None, cuts: str | None = None, language: str | None = None
+) -> None:
+    """Merge an adapter into its base, and prove that the merged model says the same.
+
+    Args:
+        adapter: Folder of the adapter (exp/NAME/adapter).
+        outdir: Folder of the merged model to write (exp/NAME/final); complete or not there.
+        base: Folder or hub id of the base; what the adapter names if not given.
+        cuts: Manifest whose first cuts make the batch of the proof; noise is used if not given.
+        language: Language of cuts that name none.
+    """
+    out = Path(outdir)
+    if out.exists() and not (out / "config.json").is_file() and any(out.iterdir()):
+        raise ConfigError(f"{outdir} exists and is not a model folder; give an empty or new folder to --outdir")
+    base = base or read_adapter_config(Path(adapter)).get("base_model_name_or_path")
+    if not base:
+        raise ConfigError(f"{adapter} does not name its base; give --base")
+    window = read_training(Path(adapter)).get("input_window", "30s")
+    model, processor = load_model(base), load_processor(base)
+    adapted = load_adapter(model, adapter).eval()
+    batch = proof_batch(adapted, processor, cuts, language)
+    with torch.no_grad():
+        before = adapted(**batch).logits
+        merged = adapted.merge_and_unload(safe_merge=True).eval()
+        after = merged(**batch).logits
+    prove(before, after)
+    working = out.with_name(f".{out.name}.writing")
+    shutil.rmtree(working, ignore_errors=True)
+    working.parent.mkdir(parents=True, exist_ok=True)
+    save_folder(merged, processor, working, window)
+    with torch.no_grad():
+        prove(before, load_model(str(working)).eval()(**batch).logits)
+    publish(working, out)
+    logger.info("merged %s into %s: %s", adapter, base, outdir)
+
+
+def proof_batch(
+    model: PeftModel, processor: object, manifest: str | None, language: str | None
+) -> dict[str, torch.Tensor]:
+    """Return a batch to compare on: the first cuts of a manifest, or noise."""
+    config = model.get_base_model().config
+    if manifest is None:
+        generator = torch.Generator().manual_seed(0)
+        features = torch.rand(2, config.num_mel_bins, WHISPER_FRAMES, generator=generator) - 0.5
+        ids = torch.randint(0, config.vocab_size, (2, 16), generator=generator)
+        return {"input_features": features, "decoder_input_ids": ids}
+    multilingual = getattr(model.get_base_model().generation_config, "is_multilingual", True)
+    labels = LabelEncoder(processor.tokenizer, language, multilingual=multilingual)
+    listed = CutList([manifest])
+    listed.keep_trainable(labels, max_skip_ratio=1.0)
+    first = range(min(4, len(listed)))
+    tensors = CutBatches(listed, labels, config.num_mel_bins)[Batch(0, first, padded=False)]
+    names = ("input_features", "attention_mask", "decoder_input_ids")
+    return {name: tensors[name] for name in names}
+
+
+def prove(before: torch.Tensor, after: torch.Tensor) -> None:
+    """Compare two models' logits (B, L, V).
+
+    Raises:
+        ModelError: They differ by more than rounding.
+    """
+    scale = before.abs().max().item()
+    difference = (before - after).abs().max().item()
+    if not difference <= TOLERANCE * scale:
+        raise ModelError(
+            f"the merged model differs from adapter on base: {difference:.2e} of logits up to {scale:.1f}; nothing was "
+            "written; an adapter of a quantised or changed base cannot be merged into this one"
+        )
+    logger.info("logits of adapter-on-base and merged model agree: largest difference %.1e of %.1f", difference, scale)
+
+
+merge_lora.positional = ["adapter", "outdir"]
+
+if __name__ == "__main__":
+    run(merge_lora)

@@ -1,0 +1,171 @@
+"""Low-rank adapters on Whisper, through peft: LoRA, DoRA, AdaLoRA.
+
+In: a Whisper. Out: a PeftModel of it, and back: an adapter folder checked against its base, name by name and shape by
+shape, before peft may load it (peft itself only warns when an adapter fits half a model).
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
+
+from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.model.whisper import Whisper
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Shape and place of the adapter."""
+
+    method: Literal["lora", "dora", "adalora"] = "lora"
+    """dora: magnitude and direction apart (arXiv:2402.09353); adalora: ranks move to where they help (2303.10512)."""
+    r: int = 32
+    """Rank; of AdaLoRA the average it ends with."""
+    alpha: int = 64
+    """The adapter's output is scaled by alpha / r."""
+    dropout: float = 0.05
+    """On the adapter's input."""
+    target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"])
+    """Linear layers that are adapted, by the last part of their name."""
+    parts: Literal["both", "encoder", "decoder"] = "both"
+    """Where the adapted layers are."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(r) (arXiv:2312.03732)."""
+    init_r: int = 48
+    """AdaLoRA: rank it begins with."""
+    warmup: float = 0.1
+    """AdaLoRA: share of the steps before ranks begin to move."""
+    settle: float = 0.3
+    """AdaLoRA: share of the steps at the end in which ranks are fixed."""
+    delta: int = 10
+    """AdaLoRA: steps between two re-allocations."""
+
+
+def add_adapter(model: Whisper, options: LoraOptions, total_steps: int, seed: int = 0) -> PeftModel:
+    """Put a fresh adapter on a Whisper; only the adapter is trained.
+
+    Args:
+        model: The base.
+        options: Shape and place.
+        total_steps: Optimizer steps of the run, for AdaLoRA's schedule.
+        seed: Of its random weights.
+
+    Raises:
+        ConfigError: The target modules are not in the model.
+    """
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    inside = {"both": r"(encoder|decoder)", "encoder": "encoder", "decoder": "decoder"}[options.parts]
+    pattern = rf".*\b{inside}\b.*\.({'|'.join(map(re.escape, options.target_modules))})"
+    if not any(re.fullmatch(pattern, name) for name in names):
+        legal = sorted({name.split(".")[-1] for name in names})
+        raise ConfigError(f"lora.target_modules {options.target_modules}: none in the model; legal are {legal}")
+    shared: dict[str, Any] = {
+        "target_modules": pattern,
+        "lora_alpha": options.alpha,
+        "lora_dropout": options.dropout,
+        "bias": "none",
+        # no task_type: peft's SEQ_2_SEQ_LM wrapper passes `input_ids`, which Whisper does not have
+    }
+    if options.method == "adalora":
+        config = AdaLoraConfig(
+            init_r=options.init_r,
+            target_r=options.r,
+            tinit=int(options.warmup * total_steps),
+            tfinal=int(options.settle * total_steps),
+            deltaT=options.delta,
+            total_step=total_steps,
+            **shared,
+        )
+    else:
+        config = LoraConfig(r=options.r, use_dora=options.method == "dora", use_rslora=options.use_rslora, **shared)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    adapted = get_peft_model(model, config)
+    torch.random.set_rng_state(state)
+    return adapted
+
+
+def load_adapter(model: Whisper, folder: str | Path) -> PeftModel:
+    """Put a saved adapter on its base.
+
+    Raises:
+        ModelError: Not an adapter, broken, or made for a model of other width, depth or vocabulary.
+    """
+    check_adapter(model, Path(folder))
+    return PeftModel.from_pretrained(model, str(folder))
+
+
+def check_adapter(model: Whisper, folder: Path) -> None:
+    """Compare an adapter's tensors with the layers of a model: every one has a place, every place is filled.
+
+    Raises:
+        ModelError: With the first difference and both sizes.
+    """
+    config = read_adapter_config(folder)
+    shapes = adapter_shapes(folder / "adapter_model.safetensors")
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    adapted = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in shapes if ".lora_" in name}
+    unknown = sorted(adapted - set(layers))
+    if unknown:
+        raise ModelError(
+            f"{folder} adapts {unknown[0]}, which the base does not have ({len(unknown)} such); "
+            f"it was made for another model, {config.get('base_model_name_or_path')}"
+        )
+    wanted = (
+        {name for name in layers if re.fullmatch(str(config["target_modules"]), name)}
+        if isinstance(config.get("target_modules"), str)
+        else adapted
+    )
+    bare = sorted(wanted - adapted)
+    if bare:
+        raise ModelError(
+            f"{folder} has weights for {len(adapted)} of the base's {len(wanted)} target modules ({bare[0]} has none); "
+            f"it was made for a shallower model, {config.get('base_model_name_or_path')}"
+        )
+    for name in adapted:
+        layer = layers[name]
+        for tensor, size, of in (("lora_A", layer.in_features, "inputs"), ("lora_B", layer.out_features, "outputs")):
+            shape = next(s for key, s in shapes.items() if key.startswith(f"base_model.model.{name}.{tensor}"))
+            has = shape[1] if tensor == "lora_A" else shape[0]
+            if has != size:
+                raise ModelError(f"{folder}: {name} was adapted with {has} {of}, the base's has {size}; another base")
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """Read what an adapter says of itself."""
+    try:
+        return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{folder} has no adapter_config.json; expected an adapter such as exp/NAME/adapter"
+        ) from error
+    except ValueError as error:
+        raise ModelError(f"{folder}/adapter_config.json does not read: {error}") from error
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """Read what our training wrote beside an adapter; empty for one made elsewhere."""
+    path = folder / "training.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def adapter_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of an adapter's tensors, refusing a broken file or non-finite values."""
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            shapes = {}
+            for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
+                value = tensors.get_tensor(name)
+                if not torch.isfinite(value).all():
+                    raise ModelError(f"{path}: {name} holds NaN or infinite values; train again")
+                shapes[name] = tuple(value.shape)
+            return shapes
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing; only safetensors adapters are loaded") from error
+    except SafetensorError as error:
+        raise ModelError(f"{path} is broken ({error}); copy or train it again") from error
