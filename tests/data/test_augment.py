@@ -169,7 +169,7 @@ def test_mixing_features_is_near_to_mixing_waves(snr: float, n_mels: int) -> Non
     # 0.03 is 1.2 dB, the phases that features do not have; lhotse's own mix is 0.2 to 0.5 away
     assert np.abs(error[:-TAIL_FRAMES]).mean() < 0.03
     assert abs(error.mean()) < 0.015
-    assert np.abs(error[-TAIL_FRAMES:]).mean() < 0.3  # how far a window reaches back is not known to 10 ms
+    assert np.abs(error[-TAIL_FRAMES:]).mean() < 0.4  # 50000 is the worst length: no frame tells 5 ms
 
 
 def test_stored_features_get_noise_without_their_waves(noise_cuts) -> None:
