@@ -23,7 +23,7 @@ from egrecho_inner.data.cuts import scan_manifest
 from egrecho_inner.data.executor import map_unordered
 from egrecho_inner.data.feature_store import TICK_POWER, FeatureArchive, bytes_per_hour
 from egrecho_inner.data.features import TAIL_FRAMES, log_mel
-from egrecho_inner.data.jsonl import TEMPORARY, free_space, read_lines, to_line, write_jsonl
+from egrecho_inner.data.jsonl import free_space, read_lines, to_line, write_jsonl
 from egrecho_inner.data.ledger import Ledger
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 
@@ -159,12 +159,10 @@ class _Job:
     def begin(self) -> None:
         """Keep the finished shards of an earlier run of this very job; clear away everything else."""
         Path(self.out).unlink(missing_ok=True)  # its archives are about to change
-        folder = Path(self.storage)
-        noted = self._is_noted()
-        for path in sorted(folder.glob("feats-*")) if folder.exists() else []:
-            if TEMPORARY in path.name or not noted:
+        if not self._is_noted():
+            for path in Path(self.storage).glob("feats-*"):
                 path.unlink(missing_ok=True)
-        write_jsonl(folder / "job.json", [json.dumps(asdict(self))])
+            write_jsonl(Path(self.storage) / "job.json", [json.dumps(asdict(self))])
 
     def open_shards(self) -> Iterator[Shard]:
         """Deal the cuts and pass over the shards that are done."""

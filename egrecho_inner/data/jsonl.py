@@ -81,9 +81,28 @@ def free_space(path: Path) -> int:
 def _create(beside: Path, path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         return open(beside, "wb")
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes of this machine that were killed have left of this file."""
+    begin = f"{path.name}{TEMPORARY}{socket.gethostname()}-"
+    for left in path.parent.iterdir():
+        if left.name.startswith(begin) and not _is_alive(int(left.name[len(begin) :])):
+            left.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _cannot_write(path: Path, error: OSError) -> MachineError:

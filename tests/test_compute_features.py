@@ -1,0 +1,229 @@
+"""Stored features survive anything: killed at any point, repeated, on more processes, on a full disk."""
+
+import gzip
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet
+
+from egrecho_inner import compute_features as program
+from egrecho_inner.compute_features import compute_features
+from egrecho_inner.data.feature_store import load_stored
+from egrecho_inner.data.features import log_mel
+from egrecho_inner.errors import ConfigError, DataError, MachineError
+from egrecho_inner.make_cuts import make_cuts
+
+SPEC_LINE = {
+    "id": None, "start": 0, "duration": None, "channel": 0, "supervisions": None,
+    "features": {
+        "type": "whisper-fbank", "num_frames": None, "num_features": 80, "frame_shift": 0.01, "sampling_rate": 16000,
+        "start": 0, "duration": None, "storage_type": "lilcom_chunky", "storage_path": None, "storage_key": None,
+        "channels": 0,
+    },
+    "recording": None, "type": "MonoCut",
+}  # fmt: skip
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch) -> Path:
+    """Eight recordings of a second or so at two rates, joined into cuts; shards of two seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(program, "SHORTEST_SHARD", 2)
+    rng = np.random.default_rng(0)
+    recordings, supervisions = [], []
+    for index in range(8):
+        rate = 8000 if index == 3 else 16000
+        samples = 0.1 * rng.standard_normal(rate + 100 * index + index)
+        path = tmp_path / f"u{index}.wav"
+        soundfile.write(path, samples, rate)
+        length = {"num_samples": len(samples), "duration": len(samples) / rate}
+        source = {"type": "file", "channels": [0], "source": str(path)}
+        recordings.append({"id": f"u{index}", "sources": [source], "sampling_rate": rate, **length, "channel_ids": [0]})
+        supervisions.append(
+            {"id": f"u{index}", "recording_id": f"u{index}", "start": 0.0, "duration": length["duration"], "channel": 0}
+            | {"text": "Sự xuất", "language": "vi"}
+        )
+    for name, items in (("recordings", recordings), ("supervisions", supervisions)):
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    make_cuts("recordings.jsonl", "supervisions.jsonl", "cuts.jsonl")
+    return tmp_path
+
+
+def snapshot(folder: str = "data") -> dict[str, bytes]:
+    """All files but the note of the job, by path."""
+    return {str(path): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def test_the_line_is_the_specs(corpus) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts_train.jsonl.gz")
+    text = gzip.decompress(Path("data/x_cuts_train.jsonl.gz").read_bytes()).decode()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert len(lines) == 8
+    line = lines[0]
+    assert list(line) == list(SPEC_LINE) and list(line["features"]) == list(SPEC_LINE["features"])
+    for key, value in SPEC_LINE["features"].items():
+        assert value is None or (line["features"][key] == value and type(line["features"][key]) is type(value))
+    assert line["id"] == "u0-0" and line["features"]["storage_path"] == "data/x_feats_train/feats-0.lca"
+    assert "Sự xuất" in text
+    assert sorted(path.name for path in Path("data").iterdir()) == ["x_cuts_train.jsonl.gz", "x_feats_train"]
+
+
+def test_lhotse_reads_the_features_of_the_audio(corpus) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", tick_power=-10)
+    cuts = list(CutSet.from_file("data/x_cuts.jsonl.gz"))
+    assert [cut.recording_id for cut in cuts] == [f"u{index}" for index in range(8)]
+    for cut in cuts:
+        feats = cut.load_features()
+        assert feats.shape == (cut.features.num_frames, 80) == (cut.num_frames, 80)
+        np.testing.assert_allclose(feats, log_mel(cut.load_audio()[0]), atol=2**-11 + 1e-5)
+        assert len(load_stored(cut)) == len(feats) + 2
+
+
+def test_repeating_changes_nothing_and_other_options_start_anew(corpus, capsys) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    first, times = snapshot(), [path.stat().st_mtime_ns for path in sorted(Path("data").rglob("*"))]
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert "already done" in capsys.readouterr().out
+    assert [path.stat().st_mtime_ns for path in sorted(Path("data").rglob("*"))] == times
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", num_mel_bins=128)
+    assert next(iter(CutSet.from_file("data/x_cuts.jsonl.gz"))).load_features().shape[1] == 128
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert snapshot() == first
+    Path("data/x_feats/feats-1.lca").unlink()
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert snapshot() == first
+
+
+def test_the_number_of_processes_does_not_change_a_byte(corpus) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    first = snapshot()
+    Path("data/x_cuts.jsonl.gz").unlink()
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", jobs=2)
+    assert snapshot() == first
+
+
+SCRIPT = """
+import sys
+from egrecho_inner import compute_features as program
+program.SHORTEST_SHARD = 2
+program.compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", jobs=int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("kill_at", ["feats-0.lca", "feats-1.jsonl", "feats-2.done", "x_cuts.jsonl.gz"])
+def test_killed_when_a_file_appears_and_repeated_gives_the_same_bytes(corpus, kill_at: str) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    clean = snapshot()
+    for path in clean:
+        os.unlink(path)
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, "1"], stdout=subprocess.DEVNULL)
+    while process.poll() is None and not list(Path("data").rglob(kill_at + "*")):
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert snapshot() == clean
+
+
+@pytest.mark.parametrize("cut_off", range(0, 8))
+def test_killed_in_any_shard_leaves_finished_shards_in_use(corpus, monkeypatch, cut_off: int) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    clean = snapshot()
+    for path in clean:
+        os.unlink(path)
+    real, calls = program.load_audio, []
+
+    def dies(cut):
+        if len(calls) == cut_off:
+            raise KeyboardInterrupt
+        calls.append(cut.id)
+        return real(cut)
+
+    monkeypatch.setattr(program, "load_audio", dies)
+    with pytest.raises(KeyboardInterrupt):
+        compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert not Path("data/x_cuts.jsonl.gz").exists()
+    seen, _ = list(calls), calls.clear()
+    monkeypatch.setattr(program, "load_audio", lambda cut: calls.append(cut.id) or real(cut))
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert snapshot() == clean
+    assert len(seen) + len(calls) <= 8 + 2  # at most the cuts of one shard are computed twice
+
+
+def test_bad_audio_is_counted_under_a_limit(corpus, capsys) -> None:
+    samples, rate = soundfile.read("u2.wav")
+    samples[50] = np.nan
+    soundfile.write("u2.wav", samples, rate, subtype="FLOAT")
+    Path("u5.wav").unlink()
+    with pytest.raises(DataError, match="2 of 8 would be left out"):
+        compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert not Path("data/x_cuts.jsonl.gz").exists()
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", max_skip_ratio=0.25)
+    assert "kept 6 of 8 cuts" in capsys.readouterr().out
+    assert len(list(CutSet.from_file("data/x_cuts.jsonl.gz"))) == 6
+    skipped = [json.loads(line) for line in Path("data/skipped.jsonl").read_text().splitlines()]
+    assert [skip["id"] for skip in skipped] == ["u2-0", "u5-0"] and "no such file" in skipped[1]["value"]
+
+
+def test_a_full_disk_stops_at_once_and_room_lets_it_continue(corpus) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    clean = snapshot()
+    for path in clean:
+        os.unlink(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(MachineError, match=r"feats-0\.lca.*MB are free"):
+            compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [name for name in snapshot() if "feats-" in name] == []
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert snapshot() == clean
+
+
+def test_what_cannot_fit_is_refused_before_any_work(corpus, monkeypatch) -> None:
+    monkeypatch.setattr(program, "free_space", lambda path: 1000)
+    with pytest.raises(MachineError, match="need about"):
+        compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+
+
+def test_without_features_the_cuts_are_written_as_they_are(corpus) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", features="none")
+    first = snapshot()
+    assert list(first) == ["data/x_cuts.jsonl.gz"]
+    assert gzip.decompress(first["data/x_cuts.jsonl.gz"]) == Path("cuts.jsonl").read_bytes()
+    time.sleep(1.1)  # a gzip header with a time would differ now
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", features="none")
+    assert snapshot() == first
+
+
+def test_three_speeds_are_there_before_features(corpus) -> None:
+    make_cuts("recordings.jsonl", "supervisions.jsonl", "cuts3.jsonl", perturb_speed=True)
+    compute_features("cuts3.jsonl", "data/x_cuts.jsonl.gz")
+    cuts = list(CutSet.from_file("data/x_cuts.jsonl.gz"))
+    assert len(cuts) == 24 and len({cut.id for cut in cuts}) == 24
+    slow = next(cut for cut in cuts if cut.id == "u1-0_sp0.9")
+    assert slow.load_features().shape[0] == slow.num_frames == round(101.0125 / 0.9 / 1)
+
+
+def test_wrong_input_is_named(corpus) -> None:
+    with pytest.raises(ConfigError, match="tick_power is 8"):
+        compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", tick_power=8)
+    with pytest.raises(ConfigError, match="--storage"):
+        compute_features("cuts.jsonl", "data/x.jsonl.gz")
+    with pytest.raises(DataError, match="no such file"):
+        compute_features("missing.jsonl", "data/x_cuts.jsonl.gz")
+    Path("empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="no cuts"):
+        compute_features("empty.jsonl", "data/x_cuts.jsonl.gz")
+    assert not Path("data").exists()
