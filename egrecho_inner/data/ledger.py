@@ -5,8 +5,12 @@ sorted by stage and id so that a repeated stage writes the same bytes; several s
 The reasons are short and without the item's own numbers ("longer than 30 s"); those go to `value`.
 """
 
+import fcntl
 import json
+import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,9 +48,10 @@ class Ledger:
     def write(self, *stages: str) -> None:
         """Write the file, replacing the earlier lines of these stages (and of those in the ledger)."""
         ours = {skip.stage for skip in self.skips} | set(stages)
-        kept = [skip for skip in read_ledger(self.path) if skip.stage not in ours]
-        rows = sorted(kept + self.skips, key=lambda skip: (skip.stage, skip.id, skip.reason))
-        write_jsonl(self.path, (to_line(asdict(row)) for row in rows))
+        with _locked(self.path):
+            kept = [skip for skip in read_ledger(self.path) if skip.stage not in ours]
+            rows = sorted(kept + self.skips, key=lambda skip: (skip.stage, skip.id, skip.reason))
+            write_jsonl(self.path, (to_line(asdict(row)) for row in rows))
 
     def summary(self, total: int, what: str = "utterances") -> str:
         """Say what was kept and why the rest was not, in one sentence.
@@ -99,6 +104,18 @@ def read_ledger(path: str | Path) -> list[Skip]:
         return [Skip(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: not a ledger of skips ({error}); delete it and run the stage again") from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold others off while a ledger is read and replaced: splits may be prepared at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _enough(skipped: int, total: int) -> str:

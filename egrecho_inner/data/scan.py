@@ -1,0 +1,100 @@
+"""From `wav.scp` to scanned audio: where each recording lies, by which command it is made, and what is in it.
+
+In: a `DataDir`. Out: one `AudioScan` per recording that an utterance uses, found by worker processes. Commands
+(`... |`) are refused unless a folder for their output is given; then they run once, without a shell, and are FLAC from
+there on.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from egrecho_inner.data.audio_checks import AudioScan, scan_audio
+from egrecho_inner.data.executor import map_unordered
+from egrecho_inner.data.findings import Findings
+from egrecho_inner.data.kaldi import DataDir
+from egrecho_inner.data.pipes import find_file, parse_pipe, transcode
+from egrecho_inner.errors import DataError
+
+CHUNK = 32  # files sent to a worker at a time: a short one takes less than a millisecond to scan
+FILES_PER_JOB = 500  # starting a process takes as long as scanning some hundred short files
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a recording comes from."""
+
+    id: str
+    path: str
+    """Absolute, if it was found."""
+    tried: str = ""
+    """For a relative path that was not found: the folders it was looked for in."""
+    command: tuple[str, ...] = ()
+    """Program and arguments that make it."""
+    folder: str = ""
+    """Where the command's output is kept."""
+
+
+def find_sources(data: DataDir, findings: Findings, transcoded: Path | None = None) -> list[Source]:
+    """Find the audio of every recording in use.
+
+    Args:
+        data: of `read_data_dir`.
+        findings: takes commands that will not be run.
+        transcoded: folder for what commands write; None refuses them all.
+    """
+    roots = [Path.cwd(), data.path.absolute()]
+    sources = []
+    for id in sorted({utterance.recording_id for utterance in data.utterances}):
+        value = data.sources[id]
+        if not value.endswith("|"):
+            sources.append(_file_source(id, value, roots))
+            continue
+        where = data.tables["wav.scp"].where(id, value[:160])
+        if transcoded is None:
+            fix = "--allow_pipes true runs sox, sph2pipe, flac and ffmpeg in plain forms, without a shell"
+            findings.error("command in wav.scp is not run", where, fix)
+            continue
+        try:
+            command = tuple(parse_pipe(value, roots))
+        except DataError as error:
+            fix = "run it yourself and list the files it makes"
+            findings.error("command in wav.scp of no known form", f"{where}: {error}", fix)
+        else:
+            sources.append(Source(id, "", command=command, folder=str(transcoded.absolute())))
+    return sources
+
+
+def scan_sources(
+    sources: Iterable[Source], decode: bool = True, jobs: int = 1, executor: str = "processes"
+) -> dict[str, AudioScan]:
+    """Scan all sources, in any order; recording id -> what was found."""
+    sources = list(sources)
+    jobs = max(1, min(jobs, len(sources) // FILES_PER_JOB)) if executor == "processes" else jobs
+    scanned = map_unordered(partial(scan_source, decode=decode), sources, jobs, executor, CHUNK)
+    return {source.id: scan for source, scan in scanned}
+
+
+def scan_source(source: Source, decode: bool = True) -> AudioScan:
+    """Scan one source, after running its command if it has one."""
+    if source.tried:
+        return AudioScan(source.path, fault="no such file", detail=f"tried {source.tried}")
+    path = source.path
+    if source.command:
+        try:
+            path = str(transcode(source.id, list(source.command), Path(source.folder)))
+        except DataError as error:
+            return AudioScan(" ".join(source.command), fault="command failed", detail=str(error))
+    return scan_audio(path, decode)
+
+
+def _file_source(id: str, value: str, roots: list[Path]) -> Source:
+    """Find a plain path: as it is if absolute, else from the working folder, then from the data directory."""
+    if value.startswith("/"):
+        return Source(id, os.path.normpath(value))
+    found = find_file(value, roots)
+    if found:
+        return Source(id, os.path.normpath(found))
+    return Source(id, value, tried=" and ".join(os.path.normpath(root / value) for root in dict.fromkeys(roots)))
