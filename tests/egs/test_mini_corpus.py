@@ -1,0 +1,223 @@
+"""egs/mini/local: a corpus that is the same everywhere and keeps its splits apart, a processor that is Whisper's."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+from transformers import AutoProcessor, GenerationConfig, WhisperProcessor
+
+LOCAL = Path(__file__).resolve().parents[2] / "egs/mini/local"
+
+
+def load(name: str) -> ModuleType:
+    """Import a script of egs/mini/local, which is not a package."""
+    spec = importlib.util.spec_from_file_location(f"mini_{name}", LOCAL / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(LOCAL / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.flac")
+    }
+
+
+def table(path: Path) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in path.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("mini") / "corpus"
+    done = run("make_corpus.py", "--out", out, "--train", 240, "--val", 40, "--test", 40, "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_same_arguments_give_same_bytes_with_any_number_of_jobs(corpus, tmp_path):
+    out = tmp_path / "again"
+    run("make_corpus.py", "--out", out, "--train", 240, "--val", 40, "--test", 40, "--jobs", 3)
+    assert digests(out) == digests(corpus) and len(digests(out)) == 320
+    for split in ("train", "val", "test"):
+        assert table(out / split / "text") == table(corpus / split / "text")
+
+
+def test_a_finished_corpus_is_left_alone(corpus):
+    before = {path: path.stat().st_mtime_ns for path in corpus.rglob("*")}
+    done = run("make_corpus.py", "--out", corpus, "--train", 240, "--val", 40, "--test", 40, "--jobs", 2)
+    assert "nothing to do" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in corpus.rglob("*")} == before
+
+
+def test_a_killed_run_looks_unfinished_and_the_same_command_completes_it(corpus, tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, LOCAL / "make_corpus.py", "--out", out, "--train", 240, "--val", 40, "--test", 40]
+    process = subprocess.Popen(list(map(str, command)), start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(out.rglob("*.flac")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "_COMPLETE").exists() and not (out / "train" / "text").exists()
+    run(*map(str, command[1:]))
+    assert digests(out) == digests(corpus)
+
+
+def test_other_arguments_never_mix_with_what_is_there(tmp_path):
+    out = tmp_path / "corpus"
+    run("make_corpus.py", "--out", out, "--train", 30, "--val", 0, "--test", 10)
+    before = set(digests(out).values())
+    run("make_corpus.py", "--out", out, "--train", 20, "--val", 0, "--test", 0, "--seed", 3)
+    assert len(digests(out)) == 20 and not (out / "test").exists()
+    assert not set(digests(out).values()) & before  # another seed, another corpus
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    refused = run("make_corpus.py", "--out", tmp_path / "mine")
+    assert refused.returncode == 3 and (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_kaldi_files_agree_and_audio_is_16_khz(corpus):
+    for split, size in (("train", 240), ("val", 40), ("test", 40)):
+        files = {name: table(corpus / split / name) for name in ("wav.scp", "text", "utt2lang", "utt2spk")}
+        ids = list(files["text"])
+        assert len(ids) == size and ids == sorted(ids)
+        assert all(list(content) == ids for content in files.values())
+        assert all(key.startswith(speaker) for key, speaker in files["utt2spk"].items())
+        for path in files["wav.scp"].values():
+            info = soundfile.info(path)
+            assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16") and info.frames > 1_500
+
+
+def test_speech_is_heard_and_never_clips(corpus):
+    for path in sorted((corpus / "train" / "audio").glob("*.flac"))[:100]:
+        wave, _ = soundfile.read(path, dtype="int16")
+        assert 1_500 < np.abs(wave.astype(int)).max() < 32_767
+
+
+def test_no_text_is_in_two_splits(corpus):
+    texts = [set(table(corpus / split / "text").values()) for split in ("train", "val", "test")]
+    assert not texts[0] & texts[1] and not texts[0] & texts[2] and not texts[1] & texts[2]
+    sentences = load("sentences")
+    rng = random.Random(5)
+    drawn = {sentences.draw(rng, split, 0.5): split for split in ("train", "val", "test") for _ in range(300)}
+    assert all(sentences.split_of(text) == split for text, split in drawn.items())
+
+
+def test_texts_are_lower_case_words(corpus):
+    for text in table(corpus / "train" / "text").values():
+        assert text == " ".join(text.split()) == text.lower() and text.replace(" ", "").isalpha()
+
+
+def test_groups_share_neither_accent_nor_timbre():
+    sys.path.insert(0, str(LOCAL))  # make_corpus imports its neighbours, as a script does
+    try:
+        module = load("make_corpus")
+    finally:
+        sys.path.remove(str(LOCAL))
+    assert not set(module.SOURCE_ACCENTS) & set(module.TARGET_ACCENTS)
+    assert not set(module.SOURCE_VARIANTS) & set(module.TARGET_VARIANTS)
+    assert len(module.SOURCE_VARIANTS) + len(module.TARGET_VARIANTS) == len(set(module.VARIANTS))
+
+
+def test_recordings_follow_from_the_seed_and_are_sound():
+    record = load("acoustics").record
+    speech = (np.sin(np.arange(22_050) * 0.06) * 9_000).astype(np.int16)
+    for acoustics, seed in [("clean", 1), *(("varied", seed) for seed in range(20))]:
+        wave = record(speech, 22_050, acoustics, np.random.default_rng(seed))
+        assert np.array_equal(wave, record(speech, 22_050, acoustics, np.random.default_rng(seed)))
+        assert wave.dtype == np.int16 and 16_000 * 0.9 < len(wave) < 16_000 * 1.7
+        assert 1_500 < np.abs(wave.astype(int)).max() < 32_767
+    assert not np.array_equal(
+        *(record(speech, 22_050, "clean", np.random.default_rng(seed))[:9_000] for seed in (1, 2))
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--accents", "xx"], 3, "no voice 'xx'"),
+        (["--digits", "2"], 2, "digits from 0 to 1"),
+        (["--train", "0", "--val", "0", "--test", "0"], 2, "one above"),
+    ],
+)
+def test_wrong_arguments_give_one_line_and_no_folder(tmp_path, arguments, code, words):
+    done = run("make_corpus.py", "--out", tmp_path / "out", *arguments)
+    assert done.returncode == code and words in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def processor(corpus, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("nano") / "processor"
+    done = run("make_processor.py", "--text", corpus / "train" / "text", "--out", out, "--vocab_size", 400)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_processor_loads_offline_with_the_right_prefix(processor):
+    loaded = AutoProcessor.from_pretrained(processor)
+    assert isinstance(loaded, WhisperProcessor) and loaded.feature_extractor.feature_size == 80
+    tokenizer = loaded.tokenizer
+    names = tokenizer.convert_ids_to_tokens(tokenizer("zero").input_ids)
+    assert names[:4] == ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
+    assert names[-1] == "<|endoftext|>"
+    tokenizer.set_prefix_tokens(language="vietnamese", task="translate", predict_timestamps=True)
+    names = tokenizer.convert_ids_to_tokens(tokenizer("zero").input_ids)
+    assert names[:3] == ["<|startoftranscript|>", "<|vi|>", "<|translate|>"]
+
+
+def test_ids_are_in_whispers_order(processor):
+    tokenizer = WhisperProcessor.from_pretrained(processor).tokenizer
+    ids = tokenizer.convert_tokens_to_ids
+    end = ids("<|endoftext|>")
+    assert tokenizer.get_vocab()[""] == end - 1
+    assert [ids(f"<|{name}|>") - end for name in ("startoftranscript", "en", "zh", "de")] == [1, 2, 3, 4]
+    tail = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps", "0.00", "0.02", "30.00")
+    first = ids("<|translate|>")
+    assert [ids(f"<|{name}|>") - first for name in tail] == [0, 1, 2, 3, 4, 5, 6, 7, 1506]
+    assert len(tokenizer) == ids("<|30.00|>") + 1
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id == end
+
+
+def test_timestamps_survive_and_are_left_out_of_plain_text(processor):
+    tokenizer = WhisperProcessor.from_pretrained(processor).tokenizer
+    zero = tokenizer.convert_tokens_to_ids("<|0.00|>")
+    ids = [zero, *tokenizer("zero one", add_special_tokens=False).input_ids, zero + 50]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "zero one"
+    assert tokenizer.decode(ids, decode_with_timestamps=True) == "<|0.00|>zero one<|1.00|>"
+
+
+@pytest.mark.parametrize(
+    "text", ["zero one two", "Sự xuất hiện của phiên bản hybrid.", "हिन्दी — naïve 你好 🙂", "a  b\tc"]
+)
+def test_every_text_comes_back_as_it_went_in(processor, text):
+    tokenizer = WhisperProcessor.from_pretrained(processor).tokenizer
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+
+
+def test_generation_config_points_at_the_tokenizers_ids(processor):
+    tokenizer = WhisperProcessor.from_pretrained(processor).tokenizer
+    config = GenerationConfig.from_pretrained(processor)
+    ids = tokenizer.convert_tokens_to_ids
+    assert config.is_multilingual and config.decoder_start_token_id == ids("<|startoftranscript|>")
+    assert config.no_timestamps_token_id == ids("<|notimestamps|>") and config.max_length == 448
+    assert all(ids(token) == value for token, value in config.lang_to_id.items()) and len(config.lang_to_id) >= 99
+    assert config.task_to_id == {task: ids(f"<|{task}|>") for task in ("transcribe", "translate")}
+    assert json.loads((processor / "preprocessor_config.json").read_text())["feature_size"] == 80
