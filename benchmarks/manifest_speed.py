@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,17 +70,16 @@ def main() -> None:
 
 def write_manifest(path: Path, n: int) -> None:
     """Write n cuts with stored features; durations of 0.1 to 30 s around 5.7 s."""
-    rng = np.random.default_rng(0)
-    samples = np.clip(rng.gamma(8, 0.7125, size=n), 0.1, 30) * 16000
     with gzip.open(path, "wt", encoding="utf-8") if path.suffix == ".gz" else open(path, "w", encoding="utf-8") as file:
-        file.writelines(manifest_lines(samples.astype(int)))
+        file.writelines(manifest_lines(n))
 
 
-def manifest_lines(samples: np.ndarray) -> Iterator[str]:
-    """Yield one line for each number of samples at 16 kHz."""
+def manifest_lines(n: int) -> Iterator[str]:
+    """Yield cuts as JSON, one at a time: what this process held would count as its children's peak memory."""
     words = SENTENCE.split()
     draw = random.Random(0)
-    for i, count in enumerate(samples.tolist()):
+    for i in range(n):
+        count = int(16000 * min(max(draw.gammavariate(8, 0.7125), 0.1), 30))
         name, seconds = f"V{i // 1000:04d}W{i % 1000:04d}", count / 16000
         span = {"start": 0, "duration": seconds}
         text = " ".join(draw.choices(words, k=21))

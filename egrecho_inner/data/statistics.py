@@ -7,6 +7,7 @@ Left out: the speech and speaker statistics of Lhotse's second table.
 """
 
 import gzip
+import io
 import json
 import math
 import re
@@ -27,11 +28,14 @@ _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _NUMBER = rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _SCALAR = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null)"
 # An object's start: keys with strings, numbers or constants, then "duration". What is inside a string, a nested object
-# or a list cannot be mistaken for it, because every byte from the opening brace on is accounted for.
+# or a list cannot be mistaken for it, because every byte from the opening brace on is accounted for. The first branch
+# is the form that Lhotse writes; it only saves time.
 _TOP_LEVEL_DURATION = re.compile(
-    rb'\s*\{\s*(?:(?!"duration")' + _STRING + rb"\s*:\s*" + _SCALAR + rb"\s*,\s*)*"
+    rb'(?:\{"id": ' + _STRING + rb', "start": ' + _NUMBER + rb", |"
+    rb'\s*\{\s*(?:(?!"duration")' + _STRING + rb"\s*:\s*" + _SCALAR + rb"\s*,\s*)*)"
     rb'"duration"\s*:\s*(' + _NUMBER + rb")\s*[,}]"
 )
+_BUFFER = 1 << 18  # bytes; gzip's own 8 kB cost an eighth of the time
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ def read_durations(path: str | Path) -> Iterator[float]:
         raise DataError(f"{path}: expected a manifest that ends in .jsonl or .jsonl.gz")
     number = 0
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        raw = gzip.GzipFile(path, "rb") if path.suffix == ".gz" else io.FileIO(path)
+        with io.BufferedReader(raw, _BUFFER) as file:
             for number, line in enumerate(file, start=1):
                 match = _TOP_LEVEL_DURATION.match(line)
                 # a line that was cut off ends in the middle of an object
