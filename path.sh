@@ -5,7 +5,9 @@
 # An active conda or virtual environment that already has egrecho is used as it is.
 
 EGRECHO_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-cd "$EGRECHO_ROOT" || return 1
+# a script is read by its name as given from where it was called, for --help and for its options
+EGRECHO_SCRIPT="$(readlink -f "$0" 2>/dev/null || true)"
+cd "$EGRECHO_ROOT" || return 5
 
 _egrecho_environment() {
   local env="${EGRECHO_ENV:-$EGRECHO_ROOT/.venv}" extras="${EGRECHO_EXTRAS:-mini,dev}" stamp python
@@ -27,7 +29,11 @@ _egrecho_environment() {
   fi
   export VIRTUAL_ENV="$env" PATH="$env/bin:$PATH"
 }
-_egrecho_environment || { code=$?; echo "error: the environment could not be made; see the lines above" >&2; return "$code" 2>/dev/null || exit "$code"; }
+if ! _egrecho_environment; then
+  echo "error: the environment could not be made; see the lines above" >&2
+  # shellcheck disable=SC2317  # sourced: return; run: exit
+  return 5 2>/dev/null || exit 5
+fi
 
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}" PYTHONUTF8=1
 . "$EGRECHO_ROOT/local/shell.sh"

@@ -5,7 +5,6 @@ One process:   egrecho_inner/full.py -c config/train.yaml -c config/full.yaml --
 Two:           torchrun --nproc_per_node 2 egrecho_inner/full.py ... (or accelerate launch)
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from egrecho_inner.config import run, to_yaml
@@ -13,21 +12,9 @@ from egrecho_inner.data.augment import AugmentOptions
 from egrecho_inner.data.batching import BatchOptions
 from egrecho_inner.data.dataset import DataOptions
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.loading import load_model, load_processor, random_model
+from egrecho_inner.model.loading import ModelOptions, load_processor, start_model
 from egrecho_inner.training.fit import WindowOptions, fit
 from egrecho_inner.training.options import TrainOptions
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Where the model comes from."""
-
-    path: str
-    """Folder or hub id; with `size` only its tokenizer and feature extractor are used."""
-    size: str | None = None
-    """Random weights of this named size (nano, tiny, ... large-v3) instead of trained ones."""
-    dropout: float = 0.0
-    """Of the transformer layers."""
 
 
 def train_full(
@@ -52,13 +39,9 @@ def train_full(
     """
     config = to_yaml(locals())
     processor = load_processor(model.path)
-    changes = {"dropout": model.dropout, "ctc_weight": train.ctc_weight}
-    if model.size is None:
-        whisper = load_model(model.path, **changes)
-    else:
-        whisper = random_model(model.size, processor, train.seed, **changes)
     if train.ctc_weight and train.freeze and "encoder" in train.freeze:
         raise ConfigError("train.ctc_weight trains the encoder, train.freeze freezes it; give one of them")
+    whisper = start_model(model, processor, train.seed, ctc_weight=train.ctc_weight)
     fit(whisper, processor, Path(outdir), data, batch, train, window, augment, config)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fine-tune a low-rank adapter on Whisper: LoRA, DoRA or AdaLoRA.
 
-One process:   egrecho_inner/lora.py -c config/train.yaml -c config/lora.yaml --model openai/whisper-small ...
+One process:   egrecho_inner/lora.py -c config/train.yaml -c config/lora.yaml --model.path openai/whisper-small ...
 Two:           torchrun --nproc_per_node 2 egrecho_inner/lora.py ... (or accelerate launch)
 """
 
@@ -13,13 +13,13 @@ from egrecho_inner.data.batching import BatchOptions
 from egrecho_inner.data.dataset import DataOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.adapters import LoraOptions, add_adapter
-from egrecho_inner.model.loading import load_model, load_processor
+from egrecho_inner.model.loading import ModelOptions, load_processor, start_model
 from egrecho_inner.training.fit import WindowOptions, fit
 from egrecho_inner.training.options import TrainOptions
 
 
 def train_lora(
-    model: str,
+    model: ModelOptions,
     data: DataOptions,
     outdir: str,
     lora: LoraOptions = LoraOptions(),
@@ -31,7 +31,7 @@ def train_lora(
     """Fine-tune a low-rank adapter on Whisper: LoRA, DoRA or AdaLoRA.
 
     Args:
-        model: Folder or hub id of the base.
+        model: Where the base comes from.
         data: What is trained on.
         outdir: The run folder; the same command continues what stopped there.
         lora: Shape and place of the adapter.
@@ -43,9 +43,12 @@ def train_lora(
     config = to_yaml(locals())
     if train.ctc_weight or train.freeze:
         raise ConfigError("train.ctc_weight and train.freeze belong to full training; LoRA freezes the base already")
+    if model.size is not None:
+        raise ConfigError("model.size means random weights; an adapter needs a trained base, give model.path alone")
+    processor = load_processor(model.path)
     fit(
-        load_model(model),
-        load_processor(model),
+        start_model(model, processor, train.seed),
+        processor,
         Path(outdir),
         data,
         batch,

@@ -6,6 +6,7 @@ Transformers, CTranslate2 and whisper.cpp's converter find what they look for. N
 
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,26 @@ SIZES: dict[str, tuple[int, int, int, int, int]] = {
     "large-v3": (1280, 20, 32, 32, 128),
     "large-v3-turbo": (1280, 20, 32, 4, 128),
 }
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Where the model comes from."""
+
+    path: str
+    """Folder or hub id; with `size` only its tokenizer and feature extractor are used."""
+    size: str | None = None
+    """Random weights of this named size (nano, tiny, ... large-v3-turbo) instead of trained ones."""
+    dropout: float = 0.0
+    """Of the transformer layers."""
+
+
+def start_model(options: ModelOptions, processor: WhisperProcessor, seed: int, **overrides: Any) -> Whisper:
+    """Load the trained weights that training starts from, or draw random ones."""
+    overrides["dropout"] = options.dropout
+    if options.size is None:
+        return load_model(options.path, **overrides)
+    return random_model(options.size, processor, seed, **overrides)
 
 
 def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Whisper:
