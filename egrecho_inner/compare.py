@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jsonargparse.typing import PositiveInt
 
 from egrecho_inner.config import run
 from egrecho_inner.data.jsonl import read_lines
@@ -74,7 +75,7 @@ def compare(
     normalizer: str | None = None,
     metric: Literal["wer", "cer"] | None = None,
     by: Literal["utterance", "speaker"] = "utterance",
-    draws: int = 10_000,
+    draws: PositiveInt = 10_000,
     seed: int = 0,
     top: int = 10,
     json: bool = False,
