@@ -2,26 +2,26 @@
 # Download a pretrained model into a local folder, so that training and evaluation need no network.
 #
 #   bash local/hf_download.sh --model openai/whisper-small
-#   bash finetune.sh --model_name data/models/whisper-small
+#   bash finetune.sh --model_name exp/models/whisper-small
 #
 # Options:
 #   --model ID        model on the Hugging Face hub (openai/whisper-small)
 #   --revision REV    branch, tag or commit; give a commit for a result that can be repeated (main)
-#   --out DIR         folder to make (data/models/<last part of the id>)
+#   --out DIR         folder to make (exp/models/<last part of the id>)
 #
 # Weights come as safetensors only, with the tokenizer and the configs; no pickles, no copies in other formats or widths.
 # The folder appears when it is complete and checked (local/check_model.py); a download that was cut off continues.
 # HF_ENDPOINT=URL asks a mirror; HF_TOKEN or `hf auth login` opens gated models.
-
 set -euo pipefail
-. "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
 
 model=openai/whisper-small
 revision=main
-out=""
+out=
+
+. "$(dirname "$0")/../path.sh"
 parse_options "$@"
 
-out="${out:-data/models/${model##*/}}"
+out="${out:-exp/models/${model##*/}}"
 partial="$out.part"
 
 if [ -e "$out" ]; then

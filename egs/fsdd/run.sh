@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Adapt a Whisper to real spoken digits, fully and with LoRA, from the nano model of egs/mini.
+#
+#   git clone https://github.com/Jakobovski/free-spoken-digit-dataset data/fsdd_corpus
+#   bash egs/fsdd/run.sh --recordings data/fsdd_corpus/recordings
+#
+# Stages, --stage to --stop_stage (0 to 4):
+#   0  Kaldi directories from the file names              -> data/fsdd/{train,val,test}
+#   1  prepare.sh: manifests and cuts                     -> data/manifests, data/fbank_whisper80
+#   2  evaluate the untouched model                       -> EXP/orig/eval
+#   3  full fine-tuning and evaluation                    -> EXP/full
+#   4  LoRA, merge and evaluation                         -> EXP/lora
+#
+#   --recordings DIR       the corpus's folder `recordings` (needed for stage 0)
+#   --model_name NAME      model to start from (egs/mini/nano)
+#   --exp DIR              run folders (exp/fsdd)
+#   --overrides WORDS      options of full.py and lora.py, on top of fsdd.yaml
+set -euo pipefail
+
+stage=0
+stop_stage=4
+recordings=
+model_name=egs/mini/nano
+exp=exp/fsdd
+overrides=
+. "$(dirname "$0")/../../path.sh"
+parse_options "$@"
+
+if at_stage 0; then
+  [ -n "$recordings" ] || die "--recordings DIR is needed: git clone https://github.com/Jakobovski/free-spoken-digit-dataset"
+  python egs/fsdd/local/prepare_fsdd.py "$recordings" data/fsdd
+fi
+
+if at_stage 1; then
+  # speeds are drawn while training, so neither copies nor stored features are wanted
+  bash prepare.sh --data_root data/fsdd --prefix fsdd --perturb_speed false --features none
+fi
+
+finetune() {
+  bash finetune.sh --model_name "$model_name" --prefix fsdd --config egs/fsdd/fsdd.yaml --exp "$exp" --overrides "$overrides" "$@"
+}
+if at_stage 2; then finetune --stage -1 --stop_stage -1; fi
+if at_stage 3; then finetune --is_lora false; fi
+if at_stage 4; then finetune --is_lora true; fi
