@@ -23,6 +23,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from transformers.models.whisper import english_normalizer as whisper
 
@@ -58,6 +59,10 @@ class Normalizer:
     def __call__(self, text: str) -> str:
         return self.function(text)
 
+    def __reduce__(self) -> tuple:
+        """Travel to another process by name: the function itself cannot be pickled."""
+        return get_normalizer, (self.name, self.language)
+
 
 @functools.cache
 def get_normalizer(name: str, language: str | None = None) -> Normalizer:
@@ -87,7 +92,7 @@ def default_normalizer(language: str | None) -> str:
     return "whisper-basic" if language in _SAFE_WITH_BASIC else "marks-preserving"
 
 
-def default_metric(language: str | None) -> str:
+def default_metric(language: str | None) -> Literal["wer", "cer"]:
     """Return "cer" for scripts written without spaces, else "wer"."""
     return "cer" if language in NO_SPACE_LANGUAGES else "wer"
 

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import pickle
 import unicodedata
 
 import pytest
@@ -143,3 +144,8 @@ def test_every_normaliser_names_its_version() -> None:
         assert normalizer.name == name
         assert normalizer.version
     assert "whisper-normalizer" in get_normalizer("whisper-english").version
+
+
+def test_a_normaliser_can_go_to_another_process() -> None:
+    normalizer = get_normalizer("marks-preserving", "tr")
+    assert pickle.loads(pickle.dumps(normalizer))("I") == normalizer("I") == "ı"
