@@ -63,7 +63,8 @@ parse_options "$@"
 if [ -z "$splits" ]; then
   splits=train
   for split in val test; do
-    if [ -d "$data_root/$split" ] || [ -z "$data_root" ] && [ -f "$out/manifests/${prefix}_recordings_$split.jsonl" ]; then
+    there="${data_root:+$data_root/$split}"
+    if [ -e "${there:-$out/manifests/${prefix}_recordings_$split.jsonl}" ]; then
       splits="$splits $split"
     else
       log "no $split in ${data_root:-$out/manifests}: prepared without it"
