@@ -13,8 +13,11 @@ from transformers import WhisperProcessor
 
 from egrecho_inner.data.batching import WINDOW_SECONDS, Batch
 from egrecho_inner.data.dataset import CutBatches, CutList, DataOptions
+from egrecho_inner.decoding.decode import DecodeOptions, transcribe
 from egrecho_inner.model.whisper import Window
 from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.text.normalize import default_normalizer, get_normalizer
+from egrecho_inner.text.scoring import score
 from egrecho_inner.training.options import TrainOptions
 
 BATCH_SECONDS = 240.0
@@ -48,8 +51,31 @@ class DevScorer:
         model.eval()
         with torch.no_grad():
             scores = {"loss": self.loss(model), "cuts": len(self.cuts)}
+            if self.train.metric != "loss":
+                scores[self.train.metric] = self.error_rate(model)
         model.train(was_training)
         return scores
+
+    def error_rate(self, model: nn.Module) -> float:
+        """Return the corpus error rate of greedy decoding, both sides normalised for their language."""
+        window = "30s" if self.window == "30s" else "longest"
+        rank, world = ranks()
+        mine = range(rank, len(self.cuts), world)
+        options = DecodeOptions(language=self.data.language, task=self.data.task, window=window)
+        found = {h.id: h.text for h in transcribe(model, self.processor, self.cuts, options, positions=mine)}
+        pairs = []
+        for position in mine:
+            cut = self.cuts[position]
+            spoken = cut.supervisions[0]
+            language = spoken.language or self.data.language
+            normalize = get_normalizer(default_normalizer(language), language)
+            pairs.append((cut.id, normalize(spoken.text or ""), normalize(found[cut.id])))
+        if dist.is_initialized():
+            shares: list[list[tuple[str, str, str]]] = [[] for _ in range(world)]
+            dist.all_gather_object(shares, pairs)
+            pairs = [pair for share in shares for pair in share]
+        rate = score(pairs, self.train.metric).error_rate
+        return float("inf") if rate is None else rate
 
     def loss(self, model: nn.Module) -> float:
         """Return the mean loss per target token, by teacher forcing."""
@@ -69,7 +95,7 @@ class DevScorer:
     def batches(self) -> Iterator[Batch]:
         """Yield this process's batches, longest cuts first."""
         durations = self.cuts.durations
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        rank, world = ranks()
         mine = np.argsort(-durations, kind="stable")[rank::world]
         padded = self.window == "30s"
         while len(mine):
@@ -77,3 +103,8 @@ class DevScorer:
             size = max(int(BATCH_SECONDS / longest), 1)
             yield Batch(0, mine[:size], padded)
             mine = mine[size:]
+
+
+def ranks() -> tuple[int, int]:
+    """Return this process's number and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
