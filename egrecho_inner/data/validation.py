@@ -1,0 +1,146 @@
+"""Everything that is wrong with a data directory, in one pass: tables, Kaldi's rules, audio, overlap with train.
+
+In: a folder. Out: `Findings` and a few numbers. What an import would stop at is an error, what it would leave out a
+skip, what it repairs a warning: the import's own functions decide, so that the two cannot disagree.
+"""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from egrecho_inner.data.audio_checks import AudioScan
+from egrecho_inner.data.findings import Findings
+from egrecho_inner.data.kaldi import DataDir, read_data_dir
+from egrecho_inner.data.kaldi_checks import check_kaldi
+from egrecho_inner.data.ledger import Ledger
+from egrecho_inner.data.manifests import Manifests, Rules, build_manifests
+from egrecho_inner.data.scan import find_sources, scan_sources
+
+CLIPPED = 0.01  # share of samples at full scale from which speech sounds distorted
+QUIET = 0.001  # peak (-60 dB) below which nothing is heard
+DC_OFFSET = 0.05  # mean sample from which a broken recording device shows
+
+
+@dataclass
+class Validation:
+    """What was found, and what there is."""
+
+    data: DataDir
+    findings: Findings
+    scans: Mapping[str, AudioScan] = field(default_factory=dict)
+    manifests: Manifests | None = None
+
+    def numbers(self) -> dict[str, Any]:
+        """Count what the directory holds."""
+        utterances = self.data.utterances
+        speakers = {utterance.speaker for utterance in utterances if utterance.speaker}
+        numbers: dict[str, Any] = {
+            "utterances": len(utterances),
+            "recordings": len(self.data.sources),
+            "speakers": len(speakers),
+            "languages": dict(sorted(Counter(utterance.language for utterance in utterances).items())),
+        }
+        if self.manifests is not None:
+            rates = Counter(scan.info.sampling_rate for scan in self.scans.values() if scan.info)
+            numbers["kept"] = len(self.manifests.supervisions)
+            numbers["kept_hours"] = round(sum(row["duration"] for row in self.manifests.supervisions) / 3600, 4)
+            numbers["sampling_rates"] = {str(rate): count for rate, count in sorted(rates.items())}
+        return numbers
+
+
+def validate(
+    path: str | Path,
+    rules: Rules,
+    language: str | None = None,
+    audio: bool = True,
+    allow_pipes: bool = False,
+    jobs: int = 1,
+    executor: str = "processes",
+) -> Validation:
+    """Check a data directory.
+
+    Args:
+        path: the folder.
+        rules: what an import would keep.
+        language: of all utterances, instead of utt2lang.
+        audio: open and decode every audio file, too.
+        allow_pipes: check commands of wav.scp for their form; they are not run here.
+        jobs: processes of this machine.
+        executor: where to scan audio.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    found = Validation(read_data_dir(path, findings := Findings(), language), findings)
+    check_kaldi(found.data, findings)
+    # a folder is named for commands to be accepted; they are dropped below and so nothing is written to it
+    sources = find_sources(found.data, findings, Path(path) if allow_pipes else None)
+    commands = [source.id for source in sources if source.command]
+    if commands:
+        fix = "import-kaldi --allow_pipes true runs and checks them"
+        findings.add("note", "commands whose audio is not checked", ", ".join(commands[:5]), fix, len(commands))
+    if audio and sources:
+        found.scans = scan_sources([source for source in sources if not source.command], True, jobs, executor)
+        _judge_audio(found, rules)
+    return found
+
+
+def check_overlap(test: Validation, train: Validation) -> None:
+    """Look for what a test set shares with its train set: audio (an error), speakers and transcripts."""
+    findings, wav_scp = test.findings, test.data.tables.get("wav.scp")
+    if wav_scp is None:
+        return  # an error already
+    of_train = {scan.digest: id for id, scan in train.scans.items() if scan.digest}
+    for id, scan in test.scans.items():
+        if scan.digest in of_train:
+            where = wav_scp.where(id, f"is {of_train[scan.digest]} of {train.data.path}")
+            findings.error("audio that is also in train", where, "take it out of one; scores on it mean nothing")
+    for id in test.data.sources:
+        scans = (test.scans.get(id), train.scans.get(id))
+        if id in train.data.sources and not (all(scans) and scans[0].digest == scans[1].digest):
+            findings.warn("recording id that is also in train", wav_scp.where(id), "the audio differs; is it meant?")
+    speakers = {utterance.speaker for utterance in train.data.utterances} - {None}
+    for speaker in sorted({utterance.speaker for utterance in test.data.utterances} & speakers):
+        findings.warn("speaker who is also in train", speaker, "scores say nothing about new speakers")
+    texts = {normal_text(utterance.text) for utterance in train.data.utterances}
+    shared = [utterance for utterance in test.data.utterances if normal_text(utterance.text) in texts]
+    if shared:
+        where = f"{len(shared):,} of {len(test.data.utterances):,}, as {shared[0].id}: {shared[0].text[:60]}"
+        findings.add("note", "transcripts that are also in train", where, "usual for commands and digits", len(shared))
+
+
+def normal_text(text: str) -> str:
+    """Reduce a transcript to its letters and digits, for telling whether two are the same."""
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def _judge_audio(found: Validation, rules: Rules) -> None:
+    """Run the import's own judgment, then look at what only a listener would mind."""
+    findings, ledger = found.findings, Ledger("skipped.jsonl")
+    known = DataDir(found.data.path, found.data.tables)
+    known.utterances = [utterance for utterance in found.data.utterances if utterance.recording_id in found.scans]
+    found.manifests = build_manifests(known, found.scans, rules, ledger, "validate", findings)
+    text = found.data.tables["text"]
+    for skip in ledger.skips:
+        findings.add(
+            "skip", skip.reason, text.where(skip.id, str(skip.value)), "import-kaldi leaves it out and counts it"
+        )
+    wav_scp, by_digest = found.data.tables["wav.scp"], defaultdict(list)
+    for id, scan in found.scans.items():
+        by_digest[scan.digest].append(id)
+        if scan.clipped > CLIPPED:
+            findings.warn(
+                "clipped audio", wav_scp.where(id, f"{100 * scan.clipped:.0f} % at full scale"), "listen to it"
+            )
+        if 0 < scan.peak < QUIET or (scan.peak == 0 and rules.keep_empty):
+            findings.warn("silent audio", wav_scp.where(id, f"peak {scan.peak:g}"), "is it recorded at all?")
+        if abs(scan.offset) > DC_OFFSET:
+            findings.warn("DC offset", wav_scp.where(id, f"mean sample {scan.offset:.2f}"), "a broken device?")
+    for digest, ids in by_digest.items():
+        if digest and len(ids) > 1:
+            where = wav_scp.where(ids[1], f"is the same as {ids[0]}")
+            findings.warn("same audio under several ids", where, "keep one, or give it weight on purpose", len(ids) - 1)
