@@ -79,14 +79,14 @@ manifests=$out/manifests
 fbank=$out/fbank_whisper$num_mel_bins
 reading=(--channel "$channel" --allow_pipes "$allow_pipes")
 [ -z "$language" ] || reading+=(--language "$language")
+storing=(--features "$features" --num_mel_bins "$num_mel_bins" --ledger "$manifests/skipped.jsonl")
 work=(--jobs "$jobs" --executor "$executor")
-limit=()
-[ -z "$max_skip_ratio" ] || limit=(--max_skip_ratio "$max_skip_ratio")
+ratio() { case "$max_skip_ratio:$1" in :train* | :musan) echo 0.01 ;; :*) echo 0 ;; *) echo "$max_skip_ratio" ;; esac; }
 
 if at_stage 0; then
   for split in $splits; do
     log "stage 0: validate $data_root/$split"
-    egrecho validate-data "$data_root/$split" "${reading[@]}" "${work[@]}" "${limit[@]}"
+    egrecho validate-data "$data_root/$split" --max_skip_ratio "$(ratio "$split")" "${reading[@]}" "${work[@]}"
   done
 fi
 
@@ -94,7 +94,7 @@ if at_stage 1; then
   for split in $splits; do
     log "stage 1: import $data_root/$split"
     egrecho import-kaldi "$data_root/$split" --prefix "$prefix" --split "$split" --out "$manifests" \
-      "${reading[@]}" "${work[@]}" "${limit[@]}"
+      --max_skip_ratio "$(ratio "$split")" "${reading[@]}" "${work[@]}"
   done
 fi
 
@@ -112,15 +112,15 @@ if at_stage 3; then
   for split in $splits; do
     log "stage 3: features of $split ($features)"
     egrecho compute-features "$out/cuts/${prefix}_cuts_$split.jsonl" "$fbank/${prefix}_cuts_$split.jsonl.gz" \
-      --features "$features" --num_mel_bins "$num_mel_bins" --ledger "$manifests/skipped.jsonl" "${work[@]}" "${limit[@]}"
+      --max_skip_ratio "$(ratio "$split")" "${storing[@]}" "${work[@]}"
   done
 fi
 
 if at_stage 4 && [ -n "$musan" ]; then
   log "stage 4: MUSAN"
-  egrecho import-musan "$musan" "$out/cuts/musan_cuts.jsonl" --manifests "$manifests" "${limit[@]}"
+  egrecho import-musan "$musan" "$out/cuts/musan_cuts.jsonl" --manifests "$manifests" --max_skip_ratio "$(ratio musan)"
   egrecho compute-features "$out/cuts/musan_cuts.jsonl" "$fbank/musan_cuts.jsonl.gz" \
-    --features "$features" --num_mel_bins "$num_mel_bins" --ledger "$manifests/skipped.jsonl" "${work[@]}" "${limit[@]}"
+    --max_skip_ratio "$(ratio musan)" "${storing[@]}" "${work[@]}"
 fi
 
 if at_stage 5; then

@@ -41,7 +41,7 @@ def compute_features(
     tick_power: int = TICK_POWER,
     jobs: int = 1,
     executor: str = "processes",
-    max_skip_ratio: float | None = None,
+    max_skip_ratio: float = 0.01,
     ledger: str = "",
 ) -> None:
     """Compute Whisper's log-mel features of all cuts and store them.
@@ -55,8 +55,7 @@ def compute_features(
         tick_power: Values are kept to multiples of 2^tick_power (see docs/features.md).
         jobs: Processes on this machine.
         executor: `processes`, `local` (Dask on this machine) or the address of a Dask scheduler.
-        max_skip_ratio: Largest share of cuts that may have no usable audio; by default 0 where the name ends in
-            `_cuts_SPLIT` of another split than train, else 0.01.
+        max_skip_ratio: Largest share of cuts that may have no usable audio.
         ledger: File that names what was left out and why; by default `skipped.jsonl` beside `out`.
     """
     if not -14 <= tick_power <= -3:
@@ -80,7 +79,7 @@ def compute_features(
             skipped.add(**skip)
     if skipped.skips or skipped.path.exists():
         skipped.write(job.stage)
-    skipped.check_limit(job.total, _limit(out) if max_skip_ratio is None else max_skip_ratio, cuts)
+    skipped.check_limit(job.total, max_skip_ratio, cuts)
     kept = write_jsonl(out, (line for shard in range(job.shards) for line in read_lines(job.path(shard, "jsonl"))))
     job.clean()
     print(f"{out}: {skipped.summary(job.total, 'cuts')}; {job.seconds / 3600:.2f} h in {job.storage} ({kept} lines)")
@@ -204,11 +203,6 @@ def _storage_beside(out: str) -> str:
     if "cuts" not in name:
         raise ConfigError(f"{out} has no 'cuts' in its name to derive a folder from; give --storage DIR")
     return str(Path(out).with_name("feats".join(name.rsplit("cuts", 1))))
-
-
-def _limit(out: str) -> float:
-    split = Path(out).name.split(".")[0].rpartition("_cuts_")[2]
-    return 0.01 if split.startswith(("train", "musan")) or "_cuts_" not in out else 0.0
 
 
 def _read_cut(line: str) -> MonoCut:

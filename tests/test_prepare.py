@@ -79,8 +79,8 @@ def corpus(tmp_path_factory) -> Path:
 def prepared(corpus) -> tuple[Path, str]:
     out = corpus / "data"
     options = ("--data_root", corpus, "--prefix", "x", "--channel", "mix", "--musan", corpus / "musan")
-    done = prepare(*options, "--out", out, "--stage", 1)
-    assert done.returncode == 0, done.stderr
+    done = prepare(*options, "--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout
 
 
