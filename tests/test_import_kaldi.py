@@ -325,7 +325,7 @@ def torn_flac(path: Path) -> None:
 
 
 AUDIO_FAULTS = [
-    ("18", lambda f: f.unlink(), "audio no such file"),
+    ("18", lambda f: f.unlink(), "audio: no such file"),
     ("19", lambda f: f.write_bytes(b""), "audio is empty (0 bytes)"),
     ("20", lambda f: soundfile.write(f, np.zeros(0), RATE), "audio holds 0 samples"),
     ("21", half, "audio is truncated"),
@@ -471,7 +471,7 @@ def test_a_failing_command_is_a_counted_skip(tmp_path: Path, fake_flac: Path) ->
     (path / "wav" / "u1.wav").write_bytes(b"bad")
     edit("wav.scp", f"u1 {path}/wav/u1.wav", f"u1 flac -c -d -s {path}/wav/u1.wav |")(path)
     _, _, skips = imported(path, allow_pipes=True, max_skip_ratio=0.5)
-    assert skips[0]["reason"] == "audio command failed" and "status 3" in skips[0]["value"]
+    assert skips[0]["reason"] == "audio: command failed" and "status 3" in skips[0]["value"]
 
 
 def test_a_missing_program_is_named(tmp_path: Path, capsys: pytest.CaptureFixture, fake_flac: Path) -> None:

@@ -64,7 +64,7 @@ def explain_unreadable(path: Path, reason: str = "") -> str:
         return "is empty (0 bytes)"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
-        return "looks like HTML, not audio (a failed download?)"
+        return "looks like HTML (a failed download?)"
     if head[4:8] == b"ftyp" or head.startswith((b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75")):
         return f"{path.suffix or 'its'} is no format of libsndfile; transcode to FLAC first (ffmpeg -i IN OUT.flac)"
     return f"is not audio that libsndfile can read ({reason.rsplit(':', 1)[-1].strip(' .') or 'unknown format'})"

@@ -43,7 +43,7 @@ def fix_data_dir(path: str | Path) -> Fix:
     path, findings = Path(path), Findings()
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; give a Kaldi data directory (wav.scp, text, utt2lang)")
-    names = [name for name in (*BY_UTTERANCE, *BY_RECORDING, *BY_SPEAKER) if (path / name).exists()]
+    names = [name for name in (*BY_UTTERANCE, *BY_RECORDING, *BY_SPEAKER, "spk2utt") if (path / name).exists()]
     tables = {name: read_table(path / name, findings, transcript=name == "text") for name in names}
     for name in ("wav.scp", "text"):
         if name not in tables:
@@ -53,13 +53,14 @@ def fix_data_dir(path: str | Path) -> Fix:
     utterances, recordings = _common(tables)
     if not utterances:
         raise DataError(f"{path}: no utterance is in all of {', '.join(names)}; fixing would leave nothing")
-    speakers = {tables["utt2spk"].rows[id] for id in utterances} if "utt2spk" in tables else None
     contents = {}
+    spk2utt = _spk2utt(tables, utterances)
+    if "utt2spk" in tables or "spk2utt" in tables:
+        contents["spk2utt"] = _content(spk2utt)
+        tables.pop("spk2utt", None)
     for name, table in tables.items():
-        keep = utterances if name in BY_UTTERANCE else recordings if name in BY_RECORDING else speakers
-        contents[name] = _content({id: value for id, value in table.rows.items() if keep is None or id in keep})
-    if "utt2spk" in tables:
-        contents["spk2utt"] = _content(_inverse(tables["utt2spk"].rows, utterances))
+        keep = utterances if name in BY_UTTERANCE else recordings if name in BY_RECORDING else spk2utt or table.rows
+        contents[name] = _content({id: value for id, value in table.rows.items() if id in keep})
     changed = [name for name, content in contents.items() if _write(path / name, content)]
     return Fix(len(utterances), len(tables["text"].rows), tuple(changed))
 
@@ -79,11 +80,16 @@ def _common(tables: dict[str, Table]) -> tuple[set[str], set[str]]:
     return utterances, {of[id] for id in utterances}
 
 
-def _inverse(utt2spk: dict[str, str], utterances: set[str]) -> dict[str, str]:
+def _spk2utt(tables: dict[str, Table], utterances: set[str]) -> dict[str, str]:
+    """Return each speaker's utterances: the inverse of utt2spk, or spk2utt itself where there is no other."""
     listed: dict[str, list[str]] = {}
-    for id in sorted(utterances):
-        listed.setdefault(utt2spk[id], []).append(id)
-    return {speaker: " ".join(ids) for speaker, ids in listed.items()}
+    if "utt2spk" in tables:
+        for id in sorted(utterances):
+            listed.setdefault(tables["utt2spk"].rows[id], []).append(id)
+    elif "spk2utt" in tables:
+        for speaker, value in tables["spk2utt"].rows.items():
+            listed[speaker] = sorted(utterances & set(value.split()))
+    return {speaker: " ".join(ids) for speaker, ids in listed.items() if ids}
 
 
 def _content(rows: dict[str, str]) -> bytes:
@@ -91,8 +97,11 @@ def _content(rows: dict[str, str]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> bool:
-    """Replace a file, keeping the old one in `.backup/`; return whether there was anything to do."""
-    if path.exists() and path.read_bytes() == content:
+    """Replace a file, keeping the old one in `.backup/`; return whether there was anything to do.
+
+    A file of which nothing is left goes away: an empty one is an error to every reader.
+    """
+    if (path.read_bytes() if path.exists() else b"") == content:
         return False
     if path.exists():
         backup, number = path.parent / ".backup" / path.name, 0
@@ -101,6 +110,9 @@ def _write(path: Path, content: bytes) -> bool:
             backup = backup.with_name(f"{path.name}.{number}")
         backup.parent.mkdir(exist_ok=True)
         shutil.copy2(path, backup)
+    if not content:
+        path.unlink()
+        return True
     with atomic_file(path) as file:
         file.write(content)
     return True

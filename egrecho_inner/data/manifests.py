@@ -87,7 +87,8 @@ def _judge(utterance: Utterance, scan: AudioScan, rules: Rules) -> tuple[str, st
     length = scan.info.duration if scan.info else 0.0
     end = length if utterance.end is None else utterance.end
     if scan.fault or scan.info is None:
-        return f"audio {scan.fault}", f"{scan.path}{f': {scan.detail}' if scan.detail else ''}", end
+        subject = "audio" if scan.fault.startswith(("is ", "looks ", "holds ")) else "audio:"
+        return f"{subject} {scan.fault}", f"{scan.path}{f': {scan.detail}' if scan.detail else ''}", end
     if utterance.start >= length or end > length + OVERHANG:
         return "segment past the end of its recording", f"{utterance.start:g}-{end:g} of {length:.3f} s", end
     end = min(end, length)

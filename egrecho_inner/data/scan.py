@@ -19,7 +19,8 @@ from egrecho_inner.data.pipes import find_file, parse_pipe, transcode
 from egrecho_inner.errors import DataError
 
 CHUNK = 32  # files sent to a worker at a time: a short one takes less than a millisecond to scan
-FILES_PER_JOB = 500  # starting a process takes as long as scanning some hundred short files
+# What one more process must have to do to be worth its start of about a second: bytes of FLAC, or short files.
+BYTES_PER_JOB, FILES_PER_JOB = 40e6, 4000
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def scan_sources(
 ) -> dict[str, AudioScan]:
     """Scan all sources, in any order; recording id -> what was found."""
     sources = list(sources)
-    jobs = max(1, min(jobs, len(sources) // FILES_PER_JOB)) if executor == "processes" else jobs
+    if executor == "processes":
+        jobs = min(jobs, _worthwhile_jobs(sources))
     scanned = map_unordered(partial(scan_source, decode=decode), sources, jobs, executor, CHUNK)
     return {source.id: scan for source, scan in scanned}
 
@@ -88,6 +90,11 @@ def scan_source(source: Source, decode: bool = True) -> AudioScan:
         except DataError as error:
             return AudioScan(" ".join(source.command), fault="command failed", detail=str(error))
     return scan_audio(path, decode)
+
+
+def _worthwhile_jobs(sources: list[Source]) -> int:
+    size = sum(os.path.getsize(source.path) for source in sources if os.path.isfile(source.path))
+    return 1 + int(size / BYTES_PER_JOB + len(sources) / FILES_PER_JOB)
 
 
 def _file_source(id: str, value: str, roots: list[Path]) -> Source:
