@@ -67,9 +67,9 @@ def log_mel_batch(waves: Sequence[np.ndarray | torch.Tensor], n_mels: int = 80, 
     begins = np.cumsum([0, *slots])
     for wave, begin in zip(waves, begins, strict=False):
         _lay(wave, buffer[begin * HOP :])
-    power = _log_mel_power(buffer, int(begins[-1]), n_mels)
+    feats = _mel_in_whispers_scale(buffer, int(begins[-1]), n_mels)
     return [
-        _scale(power[begin : begin + count], len(wave), position)[: count - TAIL_FRAMES + tail]
+        _limit(feats[begin : begin + count], len(wave), position)[: count - TAIL_FRAMES + tail]
         for position, (wave, begin, count) in enumerate(zip(waves, begins, counts, strict=False))
     ]
 
@@ -219,30 +219,30 @@ def _lay(wave: np.ndarray, slot: np.ndarray) -> None:
 
 
 @torch.inference_mode()
-def _log_mel_power(buffer: np.ndarray, frames: int, n_mels: int) -> np.ndarray:
-    """Give log10 mel power (T, M) of the frames that begin at each hop of the buffer."""
+def _mel_in_whispers_scale(buffer: np.ndarray, frames: int, n_mels: int) -> np.ndarray:
+    """Give mel power (T, M) in Whisper's scale, unlimited, of the frames that begin at each hop of the buffer."""
     windows = torch.from_numpy(buffer).unfold(0, WINDOW, HOP)  # (T, N) view
     power = torch.empty(frames, n_mels)
     for begin in range(0, frames, _FRAMES_AT_ONCE):
         end = min(begin + _FRAMES_AT_ONCE, frames)
         spectrum = torch.fft.rfft(windows[begin:end] * _window())  # (T, 201) complex
-        squares = np.square(spectrum.numpy().view(np.float32))  # faster than torch's complex abs, which takes roots
-        bins = torch.from_numpy(squares[:, ::2] + squares[:, 1::2])
+        parts = spectrum.numpy().view(np.float32)  # real, imaginary, real, ...
+        np.square(parts, out=parts)  # torch's complex abs would take roots
+        bins = torch.from_numpy(parts[:, ::2] + parts[:, 1::2])
         for low, high, mels, block in _filter_blocks(n_mels):
             torch.mm(bins[:, low:high], block, out=power[begin:end, mels])
-    return power.clamp_(min=1e-10).log10_().numpy()
+    with np.errstate(divide="ignore"):  # the log of silence is minus infinity until it meets the floor
+        scaled = np.log(power.numpy(), out=power.numpy())  # numpy's log takes a third of the time of torch's or log10
+    scaled *= np.float32(np.log10(np.e) / 4)
+    return scaled
 
 
-def _scale(log_power: np.ndarray, num_samples: int, position: int) -> np.ndarray:
-    """Limit one utterance's log10 power to 8 under its maximum and bring it into Whisper's scale, in place."""
-    heard = log_power[:WHISPER_FRAMES] if num_samples <= WHISPER_FRAMES * HOP else log_power
-    maximum = heard.max()
-    if not np.isfinite(maximum):
+def _limit(feats: np.ndarray, num_samples: int, position: int) -> np.ndarray:
+    """Raise what is far below one utterance's maximum, in place."""
+    heard = feats[:WHISPER_FRAMES] if num_samples <= WHISPER_FRAMES * HOP else feats
+    if not heard.max() < np.inf:
         raise DataError(f"utterance {position} of the batch has NaN or infinite samples; leave it out")
-    np.maximum(log_power, maximum - np.float32(8), out=log_power)
-    log_power += np.float32(4)
-    log_power *= np.float32(0.25)
-    return log_power
+    return np.maximum(feats, np.float32(floor_value(heard)), out=feats)
 
 
 @lru_cache(maxsize=1)
@@ -259,5 +259,6 @@ def _filter_blocks(n_mels: int) -> list[tuple[int, int, slice, torch.Tensor]]:
         mels = slice(begin, min(begin + _MELS_AT_ONCE, n_mels))
         used = filters[:, mels].any(dim=1).nonzero()
         low, high = int(used[0]), int(used[-1]) + 1
-        blocks.append((low, high, mels, filters[low:high, mels].contiguous()))
+        # times 10^4, which is the + 4 of Whisper's scale
+        blocks.append((low, high, mels, 1e4 * filters[low:high, mels]))
     return blocks
