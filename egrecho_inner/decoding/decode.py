@@ -53,11 +53,13 @@ class DecodeOptions:
     length_penalty: float = 1.0
     """Exponent of the length that a beam's log probability is divided by."""
     language: str | None = None
-    """Language of all cuts; null takes each cut's own, and detects it where a cut has none."""
+    """Language of cuts that name none; null detects it."""
+    force_language: bool = False
+    """Take `language` for every cut, whatever it names."""
     task: Task = "transcribe"
     """Transcribe, or translate to English."""
     window: Literal["auto", "longest", "30s"] = "auto"
-    """Pad a batch to its longest cut, or each cut to 30 s; auto does as the model was trained, 30s if it does not say."""
+    """Pad to the longest cut of a batch, or to 30 s; auto does as the model was trained, 30s if it does not say."""
     timestamps: bool = False
     """Ask the model for timestamps; they are left out of the text."""
     long_form: Literal["auto", "silences", "timestamps"] = "auto"
@@ -79,6 +81,8 @@ class DecodeOptions:
                 raise ConfigError(f"decode.{name} is {value}; expected more than 0")
         if self.language is not None:
             language_code(self.language)
+        elif self.force_language:
+            raise ConfigError("decode.force_language needs decode.language")
 
 
 class Window(NamedTuple):
@@ -204,8 +208,12 @@ class Transcriber:
         """Recognise one batch."""
         with at_rest(self.model):
             features, mask = to_tensors(pieces, self.padded, self.device, self.model.dtype)
-            languages = [self.labels.language or piece.language for piece in pieces]
+            languages = [self.language_of(piece.language) for piece in pieces]
             return recognizer(features, mask, languages, [self.limit(piece.seconds) for piece in pieces])
+
+    def language_of(self, named: str | None) -> str | None:
+        """Return the language to tell the model; None is to be detected."""
+        return self.labels.language if self.options.force_language or named is None else named
 
     def limit(self, seconds: float) -> int:
         """Return the most tokens an utterance of so many seconds may have."""

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""`egrecho eval`: a model and test sets in, hypotheses and error rates out.
+
+Writes for each set `results.json` (the six keys of the spec first), `hyps.jsonl` and `errs.txt`, over several sets also
+`table.md` and a `results.json` of them all. A killed evaluation continues with what it had decoded; a finished one is
+scored again without decoding, with another normaliser for instance. Under torchrun every process decodes its share,
+with the same result.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import WhisperConfig
+from transformers.utils import logging as transformers_logging
+
+from egrecho_inner.config import run
+from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.jsonl import atomic_file, to_line, write_jsonl
+from egrecho_inner.decoding.decode import DecodeOptions
+from egrecho_inner.decoding.hypotheses import remove_logs
+from egrecho_inner.decoding.results import Scored, hypothesis_rows, read_references, results, score_set
+from egrecho_inner.decoding.session import Decoder, choose_place, decode_set, processes
+from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.model.loading import check_path, explain
+from egrecho_inner.report.errs import write_errs
+from egrecho_inner.report.sets import averages, sets_table
+from egrecho_inner.text.labels import language_code
+from egrecho_inner.text.normalize import get_normalizer
+from egrecho_inner.text.scoring import percent, pool
+
+logger = logging.getLogger(__name__)
+
+SIX_KEYS = ("error_rate", "ins_rate", "del_rate", "sub_rate", "total", "RTF")
+
+
+def evaluate(
+    model_path: str,
+    outdir: str,
+    cuts: list[str] | str,
+    normalizer: str = "auto",
+    metric: Literal["auto", "wer", "cer"] = "auto",
+    decode: DecodeOptions = DecodeOptions(),
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+    limit: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Decode test sets with a Whisper model and score them.
+
+    Args:
+        model_path: Model folder or hub id. An adapter is to be merged first (egrecho merge-lora-whisper).
+        outdir: Folder of the results; with several sets, one folder in it for each.
+        cuts: Manifest of cuts, or a list of them; NAME=PATH names a set other than by its file.
+        normalizer: Applied to both sides before scoring: none, whisper-basic, whisper-english, marks-preserving,
+            open-asr-leaderboard; auto is the right one for the language.
+        metric: Word or character errors; auto takes characters where words have no spaces between them.
+        decode: How to search.
+        device: cpu, cuda, cuda:1, ...; auto is a GPU where there is one.
+        dtype: Type of the weights; auto is float16 on a GPU, float32 elsewhere.
+        limit: Take the first so many cuts of each set.
+        overwrite: Decode again what was decoded before.
+    """
+    transformers_logging.disable_progress_bar()
+    if normalizer != "auto":
+        get_normalizer(normalizer)
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}; expected at least 1 cut, or null for all")
+    sets = open_sets(cuts)
+    n_mels = check_model(model_path)
+    language = decode.language and language_code(decode.language)
+    references = {name: read_references(index, limit, n_mels, language) for name, index in sets.items()}
+    with processes() as (rank, world):
+        decoder = Decoder(model_path, decode, choose_place(device, dtype, rank, world))
+        written, scored = {}, {}
+        for name, index in sets.items():
+            folder = Path(outdir, name) if len(sets) > 1 else Path(outdir)
+            decoded = decode_set(decoder, index, references[name], folder, overwrite)
+            if rank > 0:
+                continue
+            scored[name] = score_set(references[name], decoded.hypotheses, normalizer, metric)
+            summary = results(scored[name], list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
+            write_set(folder, scored[name], hypothesis_rows(references[name], decoded.hypotheses), summary)
+            written[name] = summary
+            tell(name, summary)
+        if rank == 0:
+            finish(Path(outdir), written, scored)
+
+
+evaluate.positional = ["model_path"]
+
+
+def open_sets(cuts: list[str] | str) -> dict[str, CutIndex]:
+    """Open manifests under the names their results will have.
+
+    Raises:
+        ConfigError: No set, or two of one name.
+        DataError: A manifest is missing or broken.
+    """
+    found: dict[str, CutIndex] = {}
+    for word in [cuts] if isinstance(cuts, str) else cuts:
+        name, sign, path = word.partition("=")
+        if not sign or "/" in name:
+            path = word
+            name = Path(word).name.removesuffix(".gz").removesuffix(".jsonl")
+        if not name or name.startswith("."):
+            raise ConfigError(f"cuts: '{word}' gives no name for a folder; write NAME=PATH")
+        if name in found:
+            raise ConfigError(f"cuts: two sets are called {name}; write NAME=PATH to tell them apart")
+        found[name] = CutIndex(path)
+    if not found:
+        raise ConfigError("cuts is empty; give a manifest, or a list of them")
+    return found
+
+
+def check_model(path: str) -> int:
+    """Refuse what is no Whisper model before anything is loaded; return its mel bins."""
+    folder = Path(path)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+        raise ModelError(
+            f"{path} is an adapter of {base}, not a model; merge it first: "
+            f"egrecho merge-lora-whisper --adapter {path} --outdir MERGED, then --model_path MERGED"
+        )
+    check_path(path)
+    try:
+        config, _ = WhisperConfig.get_config_dict(path)
+    except Exception as error:
+        raise ModelError(explain(path, error)) from error
+    if config.get("model_type") != "whisper":
+        raise ModelError(f"{path} holds a {config.get('model_type')} model; expected whisper")
+    return int(config.get("num_mel_bins", 80))
+
+
+def write_set(folder: Path, scored: Scored, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    """Write what belongs to one set, results.json last."""
+    write_jsonl(folder / "hyps.jsonl", map(to_line, rows))
+    write_errs(folder / "errs.txt", scored.pairs, scored.score, f"normaliser {scored.normalizer.name}")
+    write_json(folder / "results.json", summary)
+    remove_logs(folder)
+
+
+def tell(name: str, summary: Mapping[str, Any]) -> None:
+    """Log one set in a line."""
+    low, high = summary["interval"] or (None, None)
+    logger.info(
+        "%s: %s %s %% (%s to %s), normaliser %s, %d utterances, %.0f s, RTFx %.1f; empty %d, truncated %d, looped %d",
+        *(name, summary["metric"].upper(), percent(summary["error_rate"]), percent(low), percent(high)),
+        *(summary["normalizer"]["name"], summary["utterances"], summary["audio_seconds"], summary["RTFx"]),
+        *(summary["empty"], summary["truncated"], summary["looped"]),
+    )
+
+
+def finish(outdir: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str, Scored]) -> None:
+    """Print the six numbers; over several sets, write and print the table too."""
+    if len(written) == 1:
+        (summary,) = written.values()
+        print(json.dumps({key: summary[key] for key in SIX_KEYS}, indent=2))
+        return
+    by_language = {name: each.by_language for name, each in scored.items()}
+    together: dict[str, Any] = dict.fromkeys(SIX_KEYS)  # all None where words and characters would be added up
+    if len({each.score.metric for each in scored.values()}) == 1:
+        together |= pool(each.score for each in scored.values()).as_dict()
+    wall, audio = (sum(each[key] for each in written.values()) for key in ("decode_seconds", "audio_seconds"))
+    together["RTF"] = round(wall / audio, 5)
+    table = sets_table(by_language)
+    with atomic_file(outdir / "table.md") as file:
+        file.write(f"{table}\n".encode())
+    sets = {name: {key: each[key] for key in (*SIX_KEYS, "metric", "normalizer")} for name, each in written.items()}
+    write_json(outdir / "results.json", together | {"averages": averages(by_language), "sets": sets})
+    print(table)
+    print(json.dumps(together, indent=2))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file for people and programs."""
+    with atomic_file(path) as file:
+        file.write(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
+
+
+if __name__ == "__main__":
+    run(evaluate)
