@@ -31,6 +31,7 @@ def import_kaldi(
     max_skip_ratio: float | None = None,
     allow_pipes: bool = False,
     quick: bool = False,
+    scans: str | None = None,
     jobs: int = 4,
     executor: str = "processes",
 ) -> None:
@@ -49,6 +50,7 @@ def import_kaldi(
         max_skip_ratio: Largest share of utterances that may be left out; by default 0.01 for training, 0 for others.
         allow_pipes: Run commands of wav.scp that end in `|`: plain forms of sox, sph2pipe, flac, ffmpeg; no shell.
         quick: Read the headers of audio files only; then NaN, silence and broken FLAC are found much later.
+        scans: File that remembers scanned audio, to share with validate-data and to continue after a kill.
         jobs: Processes of this machine.
         executor: Where to scan the audio: `processes`, `local` (Dask) or the address of a Dask scheduler.
     """
@@ -64,8 +66,8 @@ def import_kaldi(
     data = read_data_dir(data_dir, findings, language)
     sources = find_sources(data, findings, folder / f"{prefix}_transcoded_{split}" if allow_pipes else None)
     findings.raise_errors()
-    scans = scan_sources(sources, not quick, jobs, executor)
-    manifests = build_manifests(data, scans, rules, ledger, stage, findings)
+    scanned = scan_sources(sources, not quick, jobs, executor, scans)
+    manifests = build_manifests(data, scanned, rules, ledger, stage, findings)
     findings.raise_errors()
 
     ledger.write(stage)

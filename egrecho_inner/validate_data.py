@@ -12,7 +12,7 @@ from typing import Any
 from egrecho_inner.config import run
 from egrecho_inner.data.kaldi_fix import Fix, fix_data_dir
 from egrecho_inner.data.manifests import Channel, Rules
-from egrecho_inner.data.validation import Validation, check_overlap, validate
+from egrecho_inner.data.validation import Looking, Validation, check_overlap, validate
 from egrecho_inner.errors import DataError
 
 
@@ -29,6 +29,7 @@ def validate_data(
     max_duration: float = 30.0,
     max_skip_ratio: float = 0.0,
     allow_pipes: bool = False,
+    scans: str | None = None,
     jobs: int = 4,
     executor: str = "processes",
 ) -> None:
@@ -47,14 +48,16 @@ def validate_data(
         max_duration: An import would leave out training utterances that are longer, in seconds.
         max_skip_ratio: Share of utterances that an import may leave out before this is a failure.
         allow_pipes: Accept commands of wav.scp in known forms; they are not run.
+        scans: File that remembers scanned audio, to share with import-kaldi and to continue after a kill.
         jobs: Processes of this machine.
         executor: Where to scan the audio: `processes`, `local` (Dask) or the address of a Dask scheduler.
     """
     fixed = fix_data_dir(data_dir) if fix else None
     rules = Rules(channel, min_duration, max_duration)
-    found = validate(data_dir, judged(rules, data_dir, train), language, audio, allow_pipes, jobs, executor)
+    how = Looking(audio, allow_pipes, jobs, executor, scans)
+    found = validate(data_dir, judged(rules, data_dir, train), language, how)
     if train_dir is not None:
-        check_overlap(found, validate(train_dir, rules, language, audio, allow_pipes, jobs, executor))
+        check_overlap(found, validate(train_dir, rules, language, how))
     verdict = judge(found, max_skip_ratio)
     if json:
         print(json_format.dumps(as_json(data_dir, found, fixed, not verdict), ensure_ascii=False, indent=2))

@@ -6,7 +6,7 @@ there on.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from egrecho_inner.data.executor import map_unordered
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi import DataDir
 from egrecho_inner.data.pipes import find_file, parse_pipe, transcode
+from egrecho_inner.data.scan_cache import ScanCache
 from egrecho_inner.errors import DataError
 
 CHUNK = 32  # files sent to a worker at a time: a short one takes less than a millisecond to scan
@@ -69,14 +70,37 @@ def find_sources(data: DataDir, findings: Findings, transcoded: Path | None = No
 
 
 def scan_sources(
-    sources: Iterable[Source], decode: bool = True, jobs: int = 1, executor: str = "processes"
+    sources: Iterable[Source],
+    decode: bool = True,
+    jobs: int = 1,
+    executor: str = "processes",
+    remembered: str | Path | None = None,
 ) -> dict[str, AudioScan]:
-    """Scan all sources, in any order; recording id -> what was found."""
-    sources = list(sources)
+    """Scan all sources, in any order.
+
+    Args:
+        sources: of `find_sources`.
+        decode: every sample, not only the headers.
+        jobs: processes of this machine.
+        executor: of `map_unordered`.
+        remembered: file of scans; files that are in it unchanged are not scanned again.
+
+    Returns:
+        What was found for each recording id.
+    """
+    with ScanCache(remembered, decode) as cache:
+        scans = {source.id: scan for source in sources if not source.command and (scan := cache.get(source.path))}
+        for id, scan in _scan([source for source in sources if source.id not in scans], decode, jobs, executor):
+            scans[id] = scan
+            cache.put(scan)
+    return scans
+
+
+def _scan(sources: list[Source], decode: bool, jobs: int, executor: str) -> Iterator[tuple[str, AudioScan]]:
     if executor == "processes":
         jobs = min(jobs, _worthwhile_jobs(sources))
     scanned = map_unordered(partial(scan_source, decode=decode), sources, jobs, executor, CHUNK)
-    return {source.id: scan for source, scan in scanned}
+    return ((source.id, scan) for source, scan in scanned)
 
 
 def scan_source(source: Source, decode: bool = True) -> AudioScan:

@@ -25,6 +25,20 @@ QUIET = 0.001  # peak (-60 dB) below which nothing is heard
 DC_OFFSET = 0.05  # mean sample from which a broken recording device shows
 
 
+@dataclass(frozen=True)
+class Looking:
+    """How to look at the audio."""
+
+    audio: bool = True
+    """Open and decode every file; false looks at the tables only."""
+    allow_pipes: bool = False
+    """Check commands of wav.scp for their form; they are not run here."""
+    jobs: int = 1
+    executor: str = "processes"
+    scans: str | None = None
+    """File that remembers scans."""
+
+
 @dataclass
 class Validation:
     """What was found, and what there is."""
@@ -52,39 +66,30 @@ class Validation:
         return numbers
 
 
-def validate(
-    path: str | Path,
-    rules: Rules,
-    language: str | None = None,
-    audio: bool = True,
-    allow_pipes: bool = False,
-    jobs: int = 1,
-    executor: str = "processes",
-) -> Validation:
+def validate(path: str | Path, rules: Rules, language: str | None = None, looking: Looking | None = None) -> Validation:
     """Check a data directory.
 
     Args:
         path: the folder.
         rules: what an import would keep.
         language: of all utterances, instead of utt2lang.
-        audio: open and decode every audio file, too.
-        allow_pipes: check commands of wav.scp for their form; they are not run here.
-        jobs: processes of this machine.
-        executor: where to scan audio.
+        looking: how to look at the audio; in this process, all of it, if not given.
 
     Raises:
         DataError: there is no such folder.
     """
+    looking = looking or Looking()
     found = Validation(read_data_dir(path, findings := Findings(), language), findings)
     check_kaldi(found.data, findings)
     # a folder is named for commands to be accepted; they are dropped below and so nothing is written to it
-    sources = find_sources(found.data, findings, Path(path) if allow_pipes else None)
+    sources = find_sources(found.data, findings, Path(path) if looking.allow_pipes else None)
     commands = [source.id for source in sources if source.command]
     if commands:
         fix = "import-kaldi --allow_pipes true runs and checks them"
         findings.add("note", "commands whose audio is not checked", ", ".join(commands[:5]), fix, len(commands))
-    if audio and sources:
-        found.scans = scan_sources([source for source in sources if not source.command], True, jobs, executor)
+    if looking.audio and sources:
+        files = [source for source in sources if not source.command]
+        found.scans = scan_sources(files, True, looking.jobs, looking.executor, looking.scans)
         _judge_audio(found, rules)
     return found
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from egrecho_inner.data.kaldi_fix import fix_data_dir
 from egrecho_inner.data.manifests import Rules
-from egrecho_inner.data.validation import check_overlap, normal_text, validate
+from egrecho_inner.data.validation import Looking, check_overlap, normal_text, validate
 from egrecho_inner.errors import DataError
 
 IDS = st.sampled_from(["u1", "u2", "u3", "ü4", "a-5", "../x", "-"])
@@ -60,7 +60,7 @@ def test_nothing_breaks_and_fixing_is_idempotent(waves: Path, files: dict[str, s
         shutil.copytree(waves, path)
         for name, content in files.items():
             (path / name).write_bytes(content.encode())
-        before = validate(path, Rules(), audio=False)
+        before = validate(path, Rules(), looking=Looking(audio=False))
         try:
             fix = fix_data_dir(path)
         except DataError:
