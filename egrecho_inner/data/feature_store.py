@@ -22,7 +22,7 @@ from egrecho_inner.errors import DataError
 
 STORAGE_TYPE = "lilcom_chunky"
 FEATURE_TYPE = "whisper-fbank"
-TICK_POWER = -8  # largest error 2^-9 = 0.002, where features have a standard deviation of about 0.3
+TICK_POWER = -8  # largest error 2^-9 = 0.002, where features have a standard deviation of 0.3 to 0.5
 
 
 class FeatureArchive:

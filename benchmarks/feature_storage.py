@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""What stored features cost and lose: room, largest and mean error, reading speed, for each precision.
+
+Takes cuts of any manifest, computes their log-mel features once, and stores them at each lilcom precision and as half
+floats. Errors are in Whisper's scale, where 1.0 is 40 dB.
+
+    python benchmarks/feature_storage.py --cuts data/fbank_whisper80/mboshi_cuts_train.jsonl.gz
+"""
+
+import argparse
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import CutSet, MonoCut
+from tabulate import tabulate
+
+from egrecho_inner.data.audio import load_audio
+from egrecho_inner.data.feature_store import FeatureArchive, load_stored
+from egrecho_inner.data.features import TAIL_FRAMES, log_mel
+
+
+def main() -> None:
+    """Read the cuts, store them in every way, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuts", required=True, metavar="MANIFEST", help="cuts with audio")
+    parser.add_argument("--limit", type=int, default=300, metavar="N", help="take every tenth cut, N of them")
+    parser.add_argument("--num_mel_bins", type=int, default=80, choices=[80, 128])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cuts = list(islice(CutSet.from_file(options.cuts), 0, 10 * options.limit, 10))
+    hours = sum(cut.duration for cut in cuts) / 3600
+    feats = [log_mel(load_audio(cut), options.num_mel_bins, TAIL_FRAMES) for cut in cuts]
+    spread = float(np.concatenate(feats).std())
+    rows = [stored(cuts, feats, tick_power) for tick_power in range(-5, -13, -1)] + [half_floats(cuts, feats)]
+    print(
+        f"{len(cuts)} cuts, {hours:.2f} h, {options.num_mel_bins} mel bins; features have a deviation of {spread:.2f}\n"
+    )
+    head = ["storage", "MB per hour", "largest error", "mean error", "mean error in dB", "read, x real time"]
+    print(tabulate(rows, head, tablefmt="github", floatfmt=("", ".1f", ".5f", ".5f", ".3f", ".0f")))
+
+
+def stored(cuts: list[MonoCut], feats: list[np.ndarray], tick_power: int) -> list[str | float]:
+    """Make the row of one lilcom precision."""
+    with tempfile.TemporaryDirectory() as folder:
+        with FeatureArchive(Path(folder) / "feats-0.lca", tick_power) as archive:
+            keys = [archive.add(feat) for feat in feats]
+        for cut, feat, key in zip(cuts, feats, keys, strict=True):
+            cut.features = archive.describe(cut, feat.shape[1], key)
+        begin = time.perf_counter()
+        back = [load_stored(cut) for cut in cuts]
+        took = time.perf_counter() - begin
+    return row(f"lilcom 2^{tick_power}", archive.size, cuts, feats, back, took)
+
+
+def half_floats(cuts: list[MonoCut], feats: list[np.ndarray]) -> list[str | float]:
+    """Make the row of 16-bit floats, not offered: lilcom 2^-10 has their error at two thirds of the room."""
+    halves = [feat.astype(np.float16) for feat in feats]
+    begin = time.perf_counter()
+    back = [half.astype(np.float32) for half in halves]
+    took = time.perf_counter() - begin
+    return row("fp16 (in memory)", sum(half.nbytes for half in halves), cuts, feats, back, took)
+
+
+def row(
+    name: str, size: int, cuts: list[MonoCut], feats: list[np.ndarray], back: list[np.ndarray], took: float
+) -> list[str | float]:
+    """Compare what came back with what was stored."""
+    seconds = sum(cut.duration for cut in cuts)
+    errors = np.concatenate([np.abs(feat - again).ravel() for feat, again in zip(feats, back, strict=True)])
+    return [name, size / 1e6 / seconds * 3600, errors.max(), errors.mean(), 40 * errors.mean(), seconds / took]
+
+
+if __name__ == "__main__":
+    main()
