@@ -7,6 +7,7 @@ nothing is remembered.
 
 import json
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import TextIO
 from egrecho_inner.data.audio_checks import AudioScan
 from egrecho_inner.data.audio_files import AudioInfo
 
-FLUSHED = 1000  # scans that a kill may cost
+FLUSH_SECONDS = 1.0  # of scanning that a kill may cost
 
 
 class ScanCache:
@@ -31,7 +32,7 @@ class ScanCache:
         self.decode = decode
         self.known: dict[str, dict] = {}
         self.file: TextIO | None = None
-        self.unflushed = 0
+        self.flushed = 0.0
 
     def __enter__(self) -> "ScanCache":
         if self.path:
@@ -65,10 +66,9 @@ class ScanCache:
             return
         row = {"path": scan.path, "stamp": stamp, "decode": self.decode, "scan": asdict(scan)}
         self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self.unflushed += 1
-        if self.unflushed >= FLUSHED:
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.file.flush()
-            self.unflushed = 0
+            self.flushed = time.monotonic()
 
     def _read(self) -> None:
         with open(self.path, encoding="utf-8", errors="replace") as lines:
