@@ -100,16 +100,6 @@ class AugmentOptions:
     volume: VolumeOptions | None = None
     spec_augment: SpecAugmentOptions | None = field(default_factory=SpecAugmentOptions)
 
-    def __post_init__(self) -> None:
-        for name in ("reverb", "musan", "telephone", "volume", "spec_augment"):
-            options = getattr(self, name)
-            if options is not None and not 0 <= options.probability <= 1:
-                raise ConfigError(f"augment.{name}.probability is {options.probability}; expected 0 to 1")
-        if self.speed and not all(0.5 <= factor <= 2 for factor in self.speed.factors):
-            raise ConfigError(f"augment.speed.factors are {self.speed.factors}; expected numbers from 0.5 to 2")
-        if self.musan and self.musan.snr[0] > self.musan.snr[1]:
-            raise ConfigError(f"augment.musan.snr is {self.musan.snr}; expected the lower ratio first")
-
 
 class Augmenter:
     """Applies the options; holds the noise list, no other state.
@@ -120,6 +110,7 @@ class Augmenter:
     """
 
     def __init__(self, options: AugmentOptions, seed: int) -> None:
+        _check(options)
         self.options, self.seed = options, seed
         self.noises = Noises(options.musan.cuts, options.musan.kinds) if options.musan else None
         self.rooms = _impulse_responses(options.reverb.folder) if options.reverb else []
@@ -220,6 +211,18 @@ def _warp(feats: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
     low = np.minimum(source.astype(int), frames - 2)
     share = (source - low)[:, None]
     return feats[low] * (1 - share) + feats[low + 1] * share
+
+
+def _check(options: AugmentOptions) -> None:
+    """Refuse values that mean nothing."""
+    for name in ("reverb", "musan", "telephone", "volume", "spec_augment"):
+        group = getattr(options, name)
+        if group is not None and not 0 <= group.probability <= 1:
+            raise ConfigError(f"augment.{name}.probability is {group.probability}; expected 0 to 1")
+    if options.speed and not all(0.5 <= factor <= 2 for factor in options.speed.factors):
+        raise ConfigError(f"augment.speed.factors are {options.speed.factors}; expected numbers from 0.5 to 2")
+    if options.musan and options.musan.snr[0] > options.musan.snr[1]:
+        raise ConfigError(f"augment.musan.snr is {options.musan.snr}; expected the lower ratio first")
 
 
 def _choose(rng: np.random.Generator, items: tuple) -> object:

@@ -213,9 +213,9 @@ def test_warping_moves_time_and_nothing_else() -> None:
 
 def test_wrong_options_are_named(noise_cuts, tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"volume.probability is 1.5"):
-        AugmentOptions(volume=VolumeOptions(probability=1.5))
+        Augmenter(AugmentOptions(volume=VolumeOptions(probability=1.5)), 0)
     with pytest.raises(ConfigError, match="lower ratio first"):
-        AugmentOptions(musan=MusanOptions(noise_cuts, snr=(20.0, 10.0)))
+        Augmenter(AugmentOptions(musan=MusanOptions(noise_cuts, snr=(20.0, 10.0))), 0)
     with pytest.raises(DataError, match="no audio files"):
         Augmenter(AugmentOptions(reverb=ReverbOptions(str(tmp_path / "empty"))), 0)
     lines = [line for line in Path(noise_cuts).read_text().splitlines() if '"part": "speech"' not in line]
