@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import difflib
 import errno
+import inspect
 import logging
 import os
 import re
@@ -90,7 +91,7 @@ def parse(function: Callable[..., Any], argv: list[str], prog: str | None = None
         ConfigError: An unknown key (with the nearest legal one), a wrong type, a missing value, a bad YAML file.
     """
     parser = build_parser(function, prog)
-    argv = configs_first(place_positionals(function, argv))
+    argv = configs_first(spell_out(function, place_positionals(function, argv)))
     for path in config_files(argv):
         check_yaml(path)
     try:
@@ -129,6 +130,22 @@ def place_positionals(function: Callable[..., Any], argv: list[str]) -> list[str
             break
         placed += [f"--{name}", rest.pop(0)]
     return placed + rest
+
+
+def spell_out(function: Callable[..., Any], argv: list[str]) -> list[str]:
+    """Write `--max-skip-ratio` as `--max_skip_ratio`, and a bare flag such as `--json` as `--json true`."""
+    flags = {
+        f"--{name}" for name, p in inspect.signature(function).parameters.items() if p.annotation in (bool, "bool")
+    }
+    spelt: list[str] = []
+    for word, following in zip(argv, [*argv[1:], "--"], strict=False):
+        option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            word = option.replace("-", "_").replace("__", "--", 1) + equals + value
+        spelt.append(word)
+        if word in flags and following.startswith("-"):
+            spelt.append("true")
+    return spelt
 
 
 def configs_first(argv: list[str]) -> list[str]:

@@ -110,11 +110,15 @@ def random_model(size: str, processor: WhisperProcessor, seed: int = 0, **overri
         bos_token_id=ids["endoftext"],
         eos_token_id=ids["endoftext"],
         decoder_start_token_id=ids["startoftranscript"],
+        init_std=0.02 * max(1.0, 768 / width) ** 0.5,  # 0.02 suits wide models; narrow ones would start nearly silent
         **overrides,
     )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     model = Whisper(config)
+    for convolution in (model.model.encoder.conv1, model.model.encoder.conv2):
+        # at init_std the sound would be a twentieth of the position table it is added to
+        torch.nn.init.kaiming_normal_(convolution.weight)
     torch.random.set_rng_state(state)
     model.generation_config = generation_config(processor)
     return model
