@@ -135,7 +135,8 @@ def check_model(path: str) -> int:
 
 
 def write_set(folder: Path, scored: Scored, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
-    """Write what belongs to one set, results.json last."""
+    """Write what belongs to one set, results.json last: where it is, all is."""
+    (folder / "results.json").unlink(missing_ok=True)
     write_jsonl(folder / "hyps.jsonl", map(to_line, rows))
     write_errs(folder / "errs.txt", scored.pairs, scored.score, f"normaliser {scored.normalizer.name}")
     write_json(folder / "results.json", summary)
@@ -154,7 +155,7 @@ def tell(name: str, summary: Mapping[str, Any]) -> None:
 
 
 def finish(outdir: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str, Scored]) -> None:
-    """Print the six numbers; over several sets, write and print the table too."""
+    """Print the six numbers; over several sets, write them all and print the table."""
     if len(written) == 1:
         (summary,) = written.values()
         print(json.dumps({key: summary[key] for key in SIX_KEYS}, indent=2))
@@ -171,7 +172,6 @@ def finish(outdir: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[
     sets = {name: {key: each[key] for key in (*SIX_KEYS, "metric", "normalizer")} for name, each in written.items()}
     write_json(outdir / "results.json", together | {"averages": averages(by_language), "sets": sets})
     print(table)
-    print(json.dumps(together, indent=2))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

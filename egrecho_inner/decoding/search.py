@@ -4,6 +4,8 @@ In: `Rows`, the decoder's state after the prefix, the logits there, a limit of n
 best tokens of each. Each utterance has its own limit, so its tokens do not depend on its batch mates; a finished one
 leaves the batch, so that the others go on faster. The scores are those of Transformers' `generate()`, which computes
 every row until the last one is finished, and copies the keys of the whole audio at every step of a beam search.
+Probabilities are those among the tokens that the rules allow, as in OpenAI's Whisper; `generate()` weighs its beams by
+what the model would say without rules.
 Left out: sampling; returning more than the best.
 
 B utterances, K beams, R rows (B K at first, fewer as utterances finish), L tokens, V vocabulary, S encoder positions.
