@@ -170,7 +170,7 @@ def results(scored: Scored, hypotheses: Sequence[Hypothesis], wall: float, draws
         "RTF_definition": RTF_DEFINITION,
         "utterances": len(hypotheses),
         "audio_seconds": round(audio, 3),
-        "decode_seconds": round(wall, 3),
+        "decode_seconds": round(wall, 6),
         "empty": sum(not each.text for each in hypotheses),
         "truncated": sum(each.truncated for each in hypotheses),
         "looped": sum(each.looped for each in hypotheses),
