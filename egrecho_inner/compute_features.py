@@ -71,8 +71,11 @@ def compute_features(
         return
     job.begin()
     _check_room(job)
-    for _ in map_unordered(compute_shard, job.open_shards(), jobs, executor):
-        pass
+    try:
+        for _ in map_unordered(compute_shard, job.open_shards(), jobs, executor):
+            pass
+    except MachineError as error:
+        raise MachineError(f"{error}; all features of {cuts} need about {job.room / 1e6:,.0f} MB") from error
     skipped = Ledger(ledger or Path(out).with_name("skipped.jsonl"))
     for shard in range(job.shards):
         for skip in json.loads(job.path(shard, "done").read_text())["skips"]:
@@ -146,6 +149,11 @@ class _Job:
         return _Job(cuts, digest.hexdigest(), total, seconds, shards, out, storage, num_mel_bins, tick_power)
 
     @property
+    def room(self) -> float:
+        """Give the bytes that the archives will need, roughly."""
+        return self.seconds / 3600 * bytes_per_hour(self.num_mel_bins, self.tick_power)
+
+    @property
     def stage(self) -> str:
         return f"features {Path(self.out).name.split('.')[0]}"
 
@@ -215,7 +223,7 @@ def _read_cut(line: str) -> MonoCut:
 
 def _check_room(job: _Job) -> None:
     """Refuse to start what surely does not fit: half of the usual need is missing."""
-    need, have = job.seconds / 3600 * bytes_per_hour(job.num_mel_bins, job.tick_power), free_space(Path(job.storage))
+    need, have = job.room, free_space(Path(job.storage))
     if have < need / 2:
         raise MachineError(
             f"{job.storage}: the features need about {need / 1e6:,.0f} MB, {have / 1e6:,.0f} MB are free; make room, "

@@ -240,9 +240,10 @@ def _mel_in_whispers_scale(buffer: np.ndarray, frames: int, n_mels: int) -> np.n
 def _limit(feats: np.ndarray, num_samples: int, position: int) -> np.ndarray:
     """Raise what is far below one utterance's maximum, in place."""
     heard = feats[:WHISPER_FRAMES] if num_samples <= WHISPER_FRAMES * HOP else feats
-    if not heard.max() < np.inf:
+    maximum = heard.max()
+    if not maximum < np.inf:
         raise DataError(f"utterance {position} of the batch has NaN or infinite samples; leave it out")
-    return np.maximum(feats, np.float32(floor_value(heard)), out=feats)
+    return np.maximum(feats, max(maximum - np.float32(DYNAMIC_RANGE), np.float32(FLOOR)), out=feats)
 
 
 @lru_cache(maxsize=1)
