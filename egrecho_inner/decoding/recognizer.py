@@ -66,7 +66,8 @@ class Recognizer:
         self.prefix_length = 1 + 2 * labels.multilingual + (not timestamps)
         self.max_new_tokens = model.config.max_target_positions - self.prefix_length
         device = model.device
-        self.never = listed(model, "suppress_tokens").to(device)
+        unnamed = torch.arange(len(labels.tokenizer), model.config.vocab_size)  # rows that only round the matrix up
+        self.never = torch.cat([listed(model, "suppress_tokens"), unnamed]).to(device)
         self.not_first = listed(model, "begin_suppress_tokens").to(device)
         names = {f"<|{code}|>": code for code in LANGUAGES}
         self.languages = {labels.added[name]: code for name, code in names.items() if name in labels.added}

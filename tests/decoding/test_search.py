@@ -119,6 +119,15 @@ def test_suppressed_tokens_never_come() -> None:
         assert not any(each.tokens[0] == first for each in after)
 
 
+def test_rows_without_a_token_are_never_said() -> None:
+    model = tiny_model(tiny_processor())
+    before = recognise(model, 1)
+    model.resize_token_embeddings(1920, mean_resizing=False)
+    with torch.no_grad():
+        model.proj_out.weight[1866:] = 3 * model.proj_out.weight[before[0].tokens[0]]
+    assert [each.tokens for each in recognise(model, 1)] == [each.tokens for each in before]
+
+
 def test_old_forced_ids_are_not_obeyed() -> None:
     model = tiny_model(tiny_processor())
     before = recognise(model, 1)
