@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.augment import Augmenter, AugmentOptions
 from egrecho_inner.data.batching import WINDOW_SECONDS, Batch, BatchPlan
+from egrecho_inner.data.feature_store import check_stored, load_stored
 from egrecho_inner.data.features import TAIL_FRAMES, WHISPER_FRAMES, collate_features, log_mel, num_frames
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.errors import ConfigError, DataError
@@ -43,10 +44,14 @@ class DataOptions:
     """Language of cuts that name none."""
     task: Task = "transcribe"
     """What the text is: a transcript or an English translation."""
+    max_seconds: float = 30.0
+    """Train on cuts up to this length only, by choice; what Whisper's 30 s forbid is counted as skipped."""
     max_skip_ratio: float = 0.01
     """Share of training cuts that may be unusable (over 30 s, over 448 tokens, broken audio) before it is an error."""
     dev_limit: int | None = 500
     """At most this many development cuts, drawn once by seed."""
+    normalizer: str = "auto"
+    """What the development error rate is computed on; auto is the language's default."""
 
 
 class CutList:
@@ -107,6 +112,12 @@ class CutList:
                 f"data.max_skip_ratio {max_skip_ratio:g}; mend the data or raise the limit"
             )
 
+    def keep_short(self, max_seconds: float) -> None:
+        """Keep cuts up to a length, by choice: they are not counted as skips."""
+        self.kept = self.kept[self.durations <= max_seconds]
+        if not len(self.kept):
+            raise ConfigError(f"data.max_seconds {max_seconds:g} leaves no cut; raise it")
+
     def draw(self, limit: int | None, seed: int) -> None:
         """Keep at most `limit` cuts, drawn once."""
         if limit is not None and limit < len(self.kept):
@@ -150,8 +161,8 @@ class CutBatches(Dataset[dict[str, Any]]):
     def features(self, cut: Cut, epoch: int) -> tuple[np.ndarray, int]:
         """Return log-mel with its tail (T + tail, F) and its true length T, augmented."""
         if cut.has_features and not (self.augmenter and self.augmenter.needs_wave):
-            feature = stored_features(cut, self.n_mels)
-            length = num_frames(cut.num_samples)
+            check_stored(cut, self.n_mels)
+            feature, length = load_stored(cut), num_frames(cut.num_samples)
         else:
             wave = load_audio(cut)
             if self.augmenter:
@@ -182,21 +193,6 @@ class CutBatches(Dataset[dict[str, Any]]):
         if not padded:
             batch["attention_mask"] = (torch.arange(inputs.shape[2])[None] < frames[:, None]).long()
         return batch
-
-
-def stored_features(cut: Cut, n_mels: int) -> np.ndarray:
-    """Read a cut's stored log-mel, its tail included (T + tail, F).
-
-    Raises:
-        DataError: Other mel bins than the model's, or another kind of feature.
-    """
-    stored = cut.features
-    if stored.type != "whisper-fbank" or stored.num_features != n_mels:
-        raise DataError(
-            f"cut {cut.id} has {stored.num_features}-bin {stored.type} features, the model hears {n_mels} mel bins; "
-            f"prepare with --num_mel_bins {n_mels}"
-        )
-    return stored.load().astype(np.float32, copy=False)
 
 
 class PlanSampler(Sampler[Batch]):

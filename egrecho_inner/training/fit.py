@@ -87,6 +87,7 @@ def fit(
     labels = LabelEncoder(processor.tokenizer, data.language, data.task, multilingual)
     cuts = CutList(data.train)
     cuts.keep_trainable(labels, data.max_skip_ratio)
+    cuts.keep_short(data.max_seconds)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     plan = BatchPlan(cuts.durations, batch, train.seed, world_size, train.accumulation, window.padded_share)
     max_steps = count_steps(plan, train)

@@ -68,7 +68,8 @@ class DevScorer:
             cut = self.cuts[position]
             spoken = cut.supervisions[0]
             language = spoken.language or self.data.language
-            normalize = get_normalizer(default_normalizer(language), language)
+            name = default_normalizer(language) if self.data.normalizer == "auto" else self.data.normalizer
+            normalize = get_normalizer(name, language)
             pairs.append((cut.id, normalize(spoken.text or ""), normalize(found[cut.id])))
         if dist.is_initialized():
             shares: list[list[tuple[str, str, str]]] = [[] for _ in range(world)]
