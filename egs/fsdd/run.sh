@@ -37,7 +37,8 @@ if at_stage 1; then
 fi
 
 finetune() {
-  bash finetune.sh --model_name "$model_name" --prefix fsdd --config egs/fsdd/fsdd.yaml --exp "$exp" --overrides "$overrides" "$@"
+  bash finetune.sh --model_name "$model_name" --prefix fsdd --config egs/fsdd/fsdd.yaml --exp "$exp" \
+    --eval_config egs/mini/eval.yaml --overrides "$overrides" "$@"
 }
 if at_stage 2; then finetune --stage -1 --stop_stage -1; fi
 if at_stage 3; then finetune --is_lora false; fi

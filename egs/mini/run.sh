@@ -29,7 +29,7 @@ parse_options "$@"
 mkdir -p "$exp"
 finetune() {
   bash finetune.sh --model_name "$model_name" --prefix mini --config egs/mini/mini.yaml --exp "$exp" \
-    --overrides "$overrides" "$@"
+    --eval_config egs/mini/eval.yaml --overrides "$overrides" "$@"
 }
 # the seconds a stage took, kept for the table
 timed() { local began=$SECONDS name="$1"; shift; "$@"; printf '%s\t%s\n' "$name" $((SECONDS - began)) >> "$exp/times.tsv"; }
