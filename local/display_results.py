@@ -39,7 +39,7 @@ def row(name: str, folder: str) -> list[str]:
     """Return the table's row of one result folder."""
     result = json.loads(Path(folder, "results.json").read_text(encoding="utf-8"))
     rates = [percent(result[key]) for key in ("ins_rate", "del_rate", "sub_rate")]
-    low, high = result.get("confidence_interval") or (None, None)
+    low, high = result.get("interval") or (None, None)
     interval = "" if low is None else f"{percent(low)}-{percent(high)}"
     return [name, percent(result["error_rate"]), interval, *rates, str(result["total"]), f"{result['RTF']:.4f}"]
 

@@ -24,6 +24,8 @@ from egrecho_inner.model.whisper import Whisper, Window, freeze_sinusoids
 
 logger = logging.getLogger(__name__)
 
+disable_progress_bar()  # of loading and writing weights, which takes no time worth a bar; downloads keep theirs
+
 SIZES: dict[str, tuple[int, int, int, int, int]] = {
     # width, heads, encoder layers, decoder layers, mel bins (Radford et al. 2022, table 1; large-v3 and turbo: cards)
     "nano": (128, 4, 3, 2, 80),
