@@ -18,6 +18,7 @@ from transformers import (
     WhisperProcessor,
     WhisperTokenizer,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from egrecho_inner.errors import ModelError
 from egrecho_inner.model.whisper import Whisper, Window, freeze_sinusoids
