@@ -7,7 +7,6 @@ it stands. Left out on purpose: class paths in YAML, `config:` inside a config (
 
 import argparse
 import dataclasses
-import difflib
 import errno
 import inspect
 import logging
@@ -16,16 +15,20 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from egrecho_inner.config_keys import Kind, check_yaml, legal_keys, read_yaml, unknown
 from egrecho_inner.errors import ConfigError, MachineError, UserError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str | None = None) -> None:
@@ -69,18 +72,14 @@ def explain(error: Exception) -> tuple[str, int]:
     """Return the one-line message and the exit code that an exception deserves."""
     if isinstance(error, UserError):
         return str(error), error.exit_code
-    if isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EFBIG,
-    ):
+    text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
         name = error.filename or "output"
         return f"{name}: {error.strerror}; free space or choose another folder, then repeat", MachineError.exit_code
-    if isinstance(error, MemoryError):
-        return "out of memory; use fewer jobs or smaller batches", MachineError.exit_code
-    text = " ".join(str(error).split()) or "no message"
+    if os.strerror(errno.ENOSPC) in text:  # safetensors and torch have exceptions of their own for a full disk
+        return f"{text}; free space or choose another folder, then repeat", MachineError.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, not imported here
+        return "out of memory; use fewer jobs or smaller batches, then repeat", MachineError.exit_code
     return f"{type(error).__name__}: {text}; this looks like a fault of ours, --debug shows where", 1
 
 
@@ -90,22 +89,25 @@ def parse(function: Callable[..., Any], argv: list[str], prog: str | None = None
     Raises:
         ConfigError: An unknown key (with the nearest legal one), a wrong type, a missing value, a bad YAML file.
     """
-    parser = build_parser(function, prog)
+    parser, keys = build_parser(function, prog), legal_keys(function)
     argv = configs_first(spell_out(function, place_positionals(function, argv)))
-    for path in config_files(argv):
-        check_yaml(path)
+    files = config_files(argv)
+    places: dict[str, str] = {}
+    for path in files:
+        places |= check_yaml(path, keys)
+    argv = check_options(argv[2 * len(files) :], keys, places)
+    # a file of comments only is a legal delta, which jsonargparse would refuse
+    configs = [word for path in files if read_yaml(path) is not None for word in ("--config", path)]
     try:
-        values = parser.parse_args(argv)
-        instantiated = parser.instantiate(values)
+        instantiated = parser.instantiate(parser.parse_args(configs + argv))
     except argparse.ArgumentError as error:
-        raise ConfigError(improve(str(error), known_keys(parser))) from error
-    arguments = {key: value for key, value in vars(instantiated).items() if key not in ("config", "print_config")}
-    return arguments
+        raise ConfigError(improve(str(error), places)) from error
+    return {key: value for key, value in vars(instantiated).items() if key not in ("config", "print_config")}
 
 
 def build_parser(function: Callable[..., Any], prog: str | None = None) -> ArgumentParser:
     """Build the parser of a program from its signature and docstring."""
-    parser = ArgumentParser(prog=prog, description=summary(function), exit_on_error=False, default_env=False)
+    parser = ArgumentParser(prog=prog, description=summary(function), exit_on_error=False)
     parser.add_argument("-c", "--config", action="config", help="YAML file with values; may be repeated, later wins")
     parser.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
@@ -149,15 +151,17 @@ def spell_out(function: Callable[..., Any], argv: list[str]) -> list[str]:
 
 
 def configs_first(argv: list[str]) -> list[str]:
-    """Move every `-c FILE` to the front, in order, so that the command line wins wherever it stands."""
+    """Move every `-c FILE`, however written, to the front, so that the command line wins wherever it stands."""
     configs: list[str] = []
     rest: list[str] = []
     words = iter(argv)
     for word in words:
         if word in ("-c", "--config"):
-            configs += [word, next(words, "")]
-        elif word.startswith(("-c=", "--config=")):
-            configs.append(word)
+            configs += ["--config", next(words, "")]
+        elif word.startswith("--config="):
+            configs += ["--config", word.split("=", 1)[1]]
+        elif word.startswith("-c"):
+            configs += ["--config", word[2:].removeprefix("=")]
         else:
             rest.append(word)
     return configs + rest
@@ -165,83 +169,52 @@ def configs_first(argv: list[str]) -> list[str]:
 
 def config_files(argv: list[str]) -> list[str]:
     """Return the YAML files a command line (configs first) names."""
-    files = []
-    for position, word in enumerate(argv):
-        following = argv[position + 1] if position + 1 < len(argv) else ""
-        if word in ("-c", "--config"):
-            files.append(following)
-        elif word.startswith(("-c=", "--config=")):
-            files.append(word.split("=", 1)[1])
-    return files
+    return [path for word, path in pairwise(argv) if word == "--config"]
 
 
-class UniqueKeyLoader(yaml.SafeLoader):
-    """A safe YAML loader that refuses a key given twice: plain YAML keeps the last and says nothing."""
+def check_options(argv: list[str], keys: dict[str, Kind], places: dict[str, str]) -> list[str]:
+    """Refuse options that are none, and files as values of groups, which nobody would check.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: dict[Any, int] = {}
-        for key_node, _ in node.value:
-            key, line = key_node.value, key_node.start_mark.line + 1
-            if str(key) in seen:
-                raise ConfigError(
-                    f"key '{key}' twice in {self.name}, lines {seen[str(key)]} and {line}; keep the one you mean"
-                )
-            seen[str(key)] = line
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file: safe tags only, no duplicate keys.
-
-    Raises:
-        ConfigError: The file is missing, not YAML, or names a key twice.
+    Args:
+        argv: The command line without its configs, returned as it is.
+        keys: What a program knows.
+        places: Where YAML files give each key; those given here are taken out.
     """
-    if not os.path.isfile(path):
-        raise ConfigError(f"config file {path} does not exist; give an existing YAML file to -c")
-    with open(path, encoding="utf-8") as stream:
-        loader = UniqueKeyLoader(stream)
-        loader.name = str(path)
-        try:
-            return loader.get_single_data()
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
-        finally:
-            loader.dispose()
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
+        if not word.startswith("--"):
+            continue
+        option, equals, value = word[2:].partition("=")
+        name = option.removesuffix("+")
+        if name not in keys and name not in ("help", "print_config"):
+            raise ConfigError(unknown(name, keys))
+        given = (value if equals else following).strip()
+        if keys.get(name, "value") != "value" and not given.startswith("{") and given != "null":
+            raise ConfigError(f"--{name} is a group of options; write --{name}.KEY VALUE, or give a file to -c")
+        places.pop(name, None)
+    return argv
 
 
-def check_yaml(path: str) -> None:
-    """Refuse what jsonargparse would read wrongly in silence: duplicate keys and `config:` inside a config."""
-    content = read_yaml(path)
-    if content is None:
-        return
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds a {type(content).__name__}; expected `key: value` lines")
-    if "config" in content:
-        raise ConfigError(f"{path}: `config:` inside a config loses values; repeat -c on the command line instead")
-
-
-def known_keys(parser: ArgumentParser) -> list[str]:
-    """Return every option of a parser as a dotted key."""
-    keys = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
-    return [key[2:].removesuffix("+") for key in keys]
-
-
-def improve(message: str, keys: list[str]) -> str:
-    """Name the nearest legal key in a message about an unknown one."""
+def improve(message: str, places: dict[str, str]) -> str:
+    """Put jsonargparse's message about a value into one line that begins with the place it comes from."""
     message = " ".join(message.split())
-    found = re.search(
-        r"(?:does not accept (?:option|nested key)|nrecognized arguments?:|Key) ['\"]?-*([\w.]+)", message
-    )
-    if found is None:
+    if wanting := re.search(r"arguments are required: (.*)", message):
+        options = " ".join(f"--{name} VALUE" for name in wanting[1].split(", "))
+        return f"missing {wanting[1]}; give {options}, or a file that has it to -c"
+
+    if words := re.search(r"unrecognized arguments: (.*)", message, re.IGNORECASE):
+        return f"unexpected '{words[1]}'; options are --name VALUE, -h lists them"
+    key = ".".join(re.findall(r'Parser key "([\w.]+)"', message))
+    if not key:
         return message
-    wrong = found.group(1)
-    group = re.search(r"Group ['\"]?([\w.]+)['\"]? does not accept", message)
-    full = f"{group.group(1)}.{wrong}" if group and not wrong.startswith(group.group(1)) else wrong
-    near = difflib.get_close_matches(full, keys, n=1, cutoff=0.5)
-    if not near:
-        near = [key for key in keys if difflib.SequenceMatcher(None, key.split(".")[-1], wrong).ratio() > 0.7][:1]
-    hint = f"did you mean '{near[0]}'?" if near else f"legal are {', '.join(sorted(set(keys) - {'help'}))};"
-    return f"unknown key '{full}'; {hint} -h explains them"
+    union = re.search(r"Subtypes: \[(.*?)\] Errors:.*Given value: (.*)$", message)
+    plain = re.findall(r"Expected an? (.*?)\. Got value: (.*?)(?: - Expected|$)", message)
+    wanted, got = plain[0] if plain and ("." in key or not union) else union.groups() if union else ("", "")
+    if not wanted:
+        return message
+    wanted = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", wanted).replace(", NoneType", " or null")
+    wanted = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", wanted)
+    place = places.get(f"{key}={got}") or places.get(key)
+    return f"{place + ': ' if place else ''}{key} is {got!r}, expected {wanted}"
 
 
 def to_yaml(values: dict[str, Any]) -> str:
