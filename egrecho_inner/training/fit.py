@@ -63,6 +63,8 @@ def fit(
     augment: AugmentOptions | None,
     config: str,
     adapt: Callable[[Whisper, int], PeftModel] | None = None,
+    make_batches: Callable[..., CutBatches] = CutBatches,
+    make_trainer: Callable[..., WhisperTrainer] = WhisperTrainer,
 ) -> Path:
     """Train a model and save it.
 
@@ -77,6 +79,8 @@ def fit(
         augment: What is done to the audio and features.
         config: The resolved configuration as YAML, kept in the run folder.
         adapt: Puts an adapter on the model, given the run's steps; then only the adapter is trained.
+        make_batches: Makes what turns a batch's cuts into tensors, called as `CutBatches`.
+        make_trainer: Makes the trainer, called as `WhisperTrainer`; one with another loss, say.
 
     Returns:
         The folder of the result: `outdir/final` for a model, `outdir/adapter` for an adapter.
@@ -91,11 +95,11 @@ def fit(
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     plan = BatchPlan(cuts.durations, batch, train.seed, world_size, train.accumulation, window.padded_share)
     max_steps = count_steps(plan, train)
-    batches = CutBatches(cuts, labels, model.config.num_mel_bins, make_augmenter(augment, train.seed))
+    batches = make_batches(cuts, labels, model.config.num_mel_bins, make_augmenter(augment, train.seed))
     outdir.mkdir(parents=True, exist_ok=True)
     args = training_arguments(train, outdir, max_steps, has_dev=data.dev is not None)
     trained = model if adapt is None else adapt(model, max_steps)
-    trainer = WhisperTrainer(
+    trainer = make_trainer(
         trained,
         args,
         train,
