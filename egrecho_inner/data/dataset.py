@@ -140,7 +140,7 @@ class CutBatches(Dataset[dict[str, Any]]):
             cut = self.cuts[int(position)]
             try:
                 feature, length = self.features(cut, batch.epoch)
-                label = self.label(cut)
+                label = self.label(cut, batch.epoch)
             except DataError as error:
                 skipped.append((cut.id, str(error)))
                 continue
@@ -173,8 +173,8 @@ class CutBatches(Dataset[dict[str, Any]]):
             feature = self.augmenter.features(feature, cut.id, epoch, length)
         return feature, min(length, WHISPER_FRAMES)
 
-    def label(self, cut: Cut) -> Labels:
-        """Return decoder inputs and targets of a cut."""
+    def label(self, cut: Cut, epoch: int) -> Labels:
+        """Return decoder inputs and targets of a cut; the same in every epoch here."""
         supervision = cut.supervisions[0]
         return self.labels.encode(supervision.text or "", supervision.language)
 
