@@ -120,7 +120,7 @@ class LabelEncoder:
             language: The cut's language, before the configuration's.
             task: The cut's task, before the configuration's.
             segments: Timed parts; if given, they replace `text` and the prefix asks for timestamps.
-            prompt: Previous text, its last 223 tokens are given to the decoder, without loss.
+            prompt: Previous text, its last 223 tokens, or as many as fit, are given to the decoder, without loss.
         """
         code = self.language if language is None else language_code(language)
         if segments:
@@ -136,7 +136,10 @@ class LabelEncoder:
         else:
             tokens = [self.sot, self.no_speech]
         tokens = [*tokens, self.eot]
-        before = [] if not prompt else [self.id("<|startofprev|>"), *self.text_ids(prompt, code)[-MAX_PROMPT_TOKENS:]]
+        room = min(MAX_PROMPT_TOKENS, MAX_TOKENS - len(tokens))  # what a long transcript leaves of the 448 positions
+        before = []
+        if prompt and room > 0:
+            before = [self.id("<|startofprev|>"), *self.text_ids(prompt, code)[-room:]]
         # the loss starts at the token after <|startoftranscript|>: prompt and start are given, never learned
         return Labels(before + tokens[:-1], [IGNORED] * len(before) + tokens[1:])
 
