@@ -21,10 +21,13 @@ _egrecho_environment() {
       echo "error: $python is older than Python 3.10; set EGRECHO_PYTHON to a newer one" >&2; return 5; }
     echo "making the environment in $env (once, a few minutes)" >&2
     [ -x "$env/bin/python" ] || "$python" -m venv "$env" || return 5
-    "$env/bin/python" -m pip install -q --upgrade pip >&2 || return 5
     # torch alone first: pip then keeps this build for everything that asks for torch
-    "$env/bin/python" -m pip install -q "$(grep -o '^torch==[0-9.]*' requirements.txt)" >&2 || return 5
-    DS_BUILD_OPS=0 "$env/bin/python" -m pip install -q -e ".[$extras]" >&2 || return 5
+    if ! { "$env/bin/python" -m pip install --upgrade pip &&
+      "$env/bin/python" -m pip install "$(grep -o '^torch==[0-9.]*' requirements.txt)" &&
+      DS_BUILD_OPS=0 "$env/bin/python" -m pip install -e ".[$extras]"; } > "$env/install.log" 2>&1; then
+      tail -n 5 "$env/install.log" >&2
+      return 5
+    fi
     touch "$stamp"
   fi
   export VIRTUAL_ENV="$env" PATH="$env/bin:$PATH"
