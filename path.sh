@@ -4,9 +4,10 @@
 # EGRECHO_ENV=DIR uses another environment folder; EGRECHO_EXTRAS=deepspeed,dask installs more than the default.
 # An active conda or virtual environment that already has egrecho is used as it is.
 
-EGRECHO_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-# a script is read by its name as given from where it was called, for --help and for its options
-EGRECHO_SCRIPT="$(readlink -f "$0" 2>/dev/null || true)"
+# a user's CDPATH would lead `cd egs/mini/../..` elsewhere
+EGRECHO_ROOT="$(CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# the running script is read for --help and for its options; a relative name is from here, before the cd
+case "$0" in /*) EGRECHO_SCRIPT="$0" ;; *) EGRECHO_SCRIPT="$PWD/$0" ;; esac
 cd "$EGRECHO_ROOT" || return 5
 
 _egrecho_environment() {

@@ -18,29 +18,30 @@ known_options() {
 }
 
 parse_options() {
-  local known option name
-  known=" $(known_options | tr '\n' ' ') "
+  # a local name here would hide a script's option of that name
+  local _known _option _name
+  _known=" $(known_options | tr '\n' ' ') "
   while [ $# -gt 0 ]; do
-    option="$1"
-    case "$option" in
+    _option="$1"
+    case "$_option" in
       -h | --help) usage; exit 0 ;;
-      --*=*) die "write '${option%%=*} ${option#*=}', not '$option'" ;;
-      --*) name="${option#--}" name="${name//-/_}" ;;
-      *) die "unexpected argument '$option'; options are --name value (--help lists them)" ;;
+      --*=*) die "write '${_option%%=*} ${_option#*=}', not '$_option'" ;;
+      --*) _name="${_option#--}" _name="${_name//-/_}" ;;
+      *) die "unexpected argument '$_option'; options are --name value (--help lists them)" ;;
     esac
-    case "$known" in
-      *" $name "*) ;;
-      *) die "unknown option $option; known are${known// / --}" ;;
+    case "$_known" in
+      *" $_name "*) ;;
+      *) die "unknown option $_option; known are${_known// / --}" ;;
     esac
-    [ $# -ge 2 ] || die "option $option needs a value"
-    case "${!name-}:$2" in
+    [ $# -ge 2 ] || die "option $_option needs a value"
+    case "${!_name-}:$2" in
       true:true | true:false | false:true | false:false) ;;
-      true:* | false:*) die "$option is true or false, not '$2'" ;;
+      true:* | false:*) die "$_option is true or false, not '$2'" ;;
     esac
-    printf -v "$name" '%s' "$2"
+    printf -v "$_name" '%s' "$2"
     shift 2
   done
-  [[ "${stage:-0}" =~ ^-?[0-9]+$ && "${stop_stage:-0}" =~ ^-?[0-9]+$ ]] || die "--stage and --stop_stage are whole numbers"
+  [[ "${stage-0}" =~ ^-?[0-9]+$ && "${stop_stage-0}" =~ ^-?[0-9]+$ ]] || die "--stage and --stop_stage are whole numbers"
 }
 
 at_stage() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
