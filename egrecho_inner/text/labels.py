@@ -9,6 +9,7 @@ length, the target of place i being the token after input i, -100 where no loss 
 Every id is asked of the tokenizer by name, never computed: they differ between Whisper versions.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,6 +28,8 @@ MAX_PROMPT_TOKENS = 223
 """What Whisper keeps of a previous text (448 // 2 - 1)."""
 TIMESTAMP_STEP = 0.02
 """Seconds between two timestamp tokens."""
+CONTROL = re.compile(r"<\|.*\|>", re.DOTALL)
+"""The form of every token that is not text: special, language, timestamp."""
 NO_SPACE_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
 """Languages written without spaces between words: their text starts without one, and is scored by character."""
 
@@ -76,7 +79,8 @@ class LabelEncoder:
         self.sot = self.id("<|startoftranscript|>")
         self.eot = self.id("<|endoftext|>")
         self.no_timestamps = self.id("<|notimestamps|>")
-        self.not_text = frozenset(self.added.values()) | {self.eot}
+        # what a user added for a new alphabet is text; only <|...|> is not
+        self.not_text = frozenset(i for name, i in self.added.items() if CONTROL.fullmatch(name)) | {self.eot}
 
     def id(self, token: str) -> int:
         """Return the id of a special token.
@@ -91,15 +95,26 @@ class LabelEncoder:
             raise ModelError(f"the tokenizer has no {token}; is it Whisper's, saved with its added tokens?")
         return found
 
+    def code_of(self, language: str | None) -> str | None:
+        """Return the code of a cut's language, or the configured one where it names none.
+
+        Raises:
+            DataError: The cut's language is not Whisper's.
+        """
+        try:
+            return language_code(language) if language else self.language
+        except ConfigError as error:
+            raise DataError(str(error)) from error
+
     def prefix(self, language: str | None = None, task: Task | None = None, timestamps: bool = False) -> list[int]:
         """Return `<|startoftranscript|>` and what follows it before the text.
 
         Raises:
-            DataError: No language is given by the cut or the configuration.
+            DataError: No language is given by the cut or the configuration, or the cut's is not Whisper's.
         """
         ids = [self.sot]
         if self.multilingual:
-            code = self.language if language is None else language_code(language)
+            code = self.code_of(language)
             if code is None:
                 raise DataError("no language: neither the cut nor the configuration names one; set --data.language")
             ids += [self.id(f"<|{code}|>"), self.id(f"<|{task or self.task}|>")]
@@ -122,7 +137,7 @@ class LabelEncoder:
             segments: Timed parts; if given, they replace `text` and the prefix asks for timestamps.
             prompt: Previous text, its last 223 tokens, or as many as fit, are given to the decoder, without loss.
         """
-        code = self.language if language is None else language_code(language)
+        code = self.code_of(language)
         if segments:
             tokens = self.prefix(code, task, timestamps=True)
             for segment in segments:
@@ -138,7 +153,7 @@ class LabelEncoder:
         tokens = [*tokens, self.eot]
         room = min(MAX_PROMPT_TOKENS, MAX_TOKENS - len(tokens))  # what a long transcript leaves of the 448 positions
         before = []
-        if prompt and room > 0:
+        if prompt and prompt.strip() and room > 0:
             before = [self.id("<|startofprev|>"), *self.text_ids(prompt, code)[-room:]]
         # the loss starts at the token after <|startoftranscript|>: prompt and start are given, never learned
         return Labels(before + tokens[:-1], [IGNORED] * len(before) + tokens[1:])
@@ -150,6 +165,8 @@ class LabelEncoder:
             DataError: The text holds a special token such as `<|endoftext|>`.
         """
         words = " ".join(text.split())
+        if not words:
+            return []
         ids = self.tokenizer.encode(words if language in NO_SPACE_LANGUAGES else f" {words}", add_special_tokens=False)
         if not self.not_text.isdisjoint(ids):
             raise DataError(f"special token inside a transcript: {words[:80]!r}; remove it from the text")
