@@ -12,6 +12,10 @@ COMMANDS = {
     "compute-features": ("egrecho_inner.compute_features:compute_features", "cuts -> cuts with stored log-mel"),
     "merge-lora-whisper": ("egrecho_inner.merge_lora:merge_lora", "adapter + base -> a full model, proven equal"),
     "eval": ("egrecho_inner.evaluation:evaluate", "model + cuts -> hypotheses and error rates"),
+    "pseudo-label": ("egrecho_inner.pseudo_label:pseudo_label", "cuts + a teacher -> cuts with the teacher's text"),
+    "filter": ("egrecho_inner.filter_cuts:filter_cuts", "labelled cuts -> those worth learning from"),
+    "pack": ("egrecho_inner.pack_cuts:pack_cuts", "neighbouring utterances -> windows near 30 s"),
+    "init-student": ("egrecho_inner.init_student:init_student", "a teacher -> a student of some of its layers"),
     "compare": ("egrecho_inner.compare:compare", "two result folders -> better, worse or within noise"),
 }
 LAUNCHED = (

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Train a student on a teacher's text and a teacher's probabilities.
+
+One process:   egrecho_inner/distil.py -c config/train.yaml -c egs/distil/distil.yaml --model.path S --teacher T ...
+Two:           torchrun --nproc_per_node 2 egrecho_inner/distil.py ... (or accelerate launch)
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from egrecho_inner.config import run, to_yaml
+from egrecho_inner.data.augment import AugmentOptions
+from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.data.dataset import DataOptions
+from egrecho_inner.data.targets import TargetBatches, TargetOptions
+from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.model.loading import ModelOptions, load_model, load_processor, start_model
+from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.training.fit import WindowOptions, fit
+from egrecho_inner.training.kd import DistilTrainer, KdOptions, check_pair, share_encoder
+from egrecho_inner.training.options import TrainOptions
+
+PUBLISHED = TargetOptions(text="teacher", timestamps=0.2, previous=0.2)
+
+
+def distil(
+    model: ModelOptions,
+    teacher: str,
+    data: DataOptions,
+    outdir: str,
+    kd: KdOptions = KdOptions(),
+    targets: TargetOptions = PUBLISHED,
+    batch: BatchOptions = BatchOptions(),
+    train: TrainOptions = TrainOptions(freeze=["encoder"]),
+    window: WindowOptions = WindowOptions(),
+    augment: AugmentOptions | None = None,
+) -> None:
+    """Train a student on a teacher's text and probabilities.
+
+    Args:
+        model: Where the student comes from, usually `egrecho init-student`.
+        teacher: Folder or hub id of the teacher.
+        data: What is trained on; its training cuts carry the teacher's text.
+        outdir: The run folder; the same command continues what stopped there.
+        kd: What the loss is made of.
+        targets: What is learned for a cut.
+        batch: How cuts are put together.
+        train: How the student is trained; freeze the encoder to share it with the teacher.
+        window: How long the model's input is.
+        augment: What is done to audio and features; null for nothing.
+    """
+    config = to_yaml(locals())
+    if train.ctc_weight:
+        raise ConfigError("train.ctc_weight is for training from random weights; leave it 0 here")
+    if kd.reference_weight and targets.text == "reference":
+        raise ConfigError(
+            "kd.reference_weight: with targets.text reference the true transcripts are the labels already"
+        )
+    processor = load_processor(model.path)
+    student = start_model(model, processor, train.seed)
+    taught, shared = load_teacher(teacher, student, kd, train)
+    check_tokens(processor.tokenizer.get_vocab(), load_processor(teacher).tokenizer.get_vocab(), teacher)
+    fit(
+        student,
+        processor,
+        Path(outdir),
+        data,
+        batch,
+        train,
+        window,
+        augment,
+        config,
+        make_batches=partial(TargetBatches, options=targets, seed=train.seed, beside_reference=kd.reference_weight > 0),
+        make_trainer=partial(DistilTrainer, teacher=taught, shared=shared, kd=kd),
+    )
+
+
+def load_teacher(path: str, student: Whisper, kd: KdOptions, train: TrainOptions) -> tuple[Whisper | None, bool]:
+    """Load the teacher where its probabilities are wanted; tell whether it shares the student's encoder."""
+    if not kd.kl_weight or kd.teacher_logits:
+        return None, False
+    name = kd.teacher_dtype
+    if name == "auto":
+        name = {"bf16": "bfloat16", "fp16": "float16"}.get(train.precision, "float32")
+        name = name if torch.cuda.is_available() else "float32"
+    teacher = load_model(path, getattr(torch, name))
+    check_pair(student, teacher)
+    return teacher, share_encoder(student, teacher, "encoder" in train.freeze, kd.share_encoder)
+
+
+def check_tokens(student: dict[str, int], teacher: dict[str, int], path: str) -> None:
+    """Refuse a teacher whose tokens have other numbers.
+
+    Raises:
+        ModelError: With one that differs.
+    """
+    if student != teacher:
+        token = next(iter(set(student.items()) ^ set(teacher.items())))[0]
+        raise ModelError(f"{path} and the student number token {token!r} differently; make one from the other")
+
+
+if __name__ == "__main__":
+    run(distil)

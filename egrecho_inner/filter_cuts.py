@@ -1,0 +1,126 @@
+#!/usr/bin/env python
+"""Labelled cuts in, those worth learning from out; `data/rules.py` has the rules.
+
+    egrecho filter labelled.jsonl.gz filtered.jsonl.gz --explain          a table and examples, nothing is written
+    egrecho filter labelled.jsonl.gz filtered.jsonl.gz
+
+Kept cuts get the error rate they passed with (`custom.teacher.error_rate`, `metric`); every drop is a line of the
+ledger `skipped.jsonl`; `OUT.json` has the rules, the normalisers with their versions, and the table.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from tabulate import tabulate
+
+from egrecho_inner.config import run
+from egrecho_inner.data.cuts import scan_manifest
+from egrecho_inner.data.jsonl import atomic_file, read_lines, to_line, write_jsonl
+from egrecho_inner.data.ledger import Ledger
+from egrecho_inner.data.rules import RuleOptions, Survival, make_rules, read_labelled
+from egrecho_inner.data.transcripts import supervision_row
+from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.normalize import default_normalizer, get_normalizer
+
+HEADS = ["rule", "keeps", "alone drops", "here drops", "cuts left", "hours left", "% of hours"]
+EXAMPLE_CHARACTERS = 90
+
+
+def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain: bool = False, seed: int = 0) -> None:
+    """Keep the cuts whose teacher's text agrees with the reference and looks like speech.
+
+    Args:
+        cuts: Manifest that `egrecho pseudo-label` wrote.
+        out: Manifest to write, `.jsonl` or `.jsonl.gz`.
+        rules: What is kept; null switches a rule off.
+        explain: Only print what each rule would drop, with examples; nothing is written.
+        seed: Of the choice of examples.
+    """
+    source, place = Path(cuts), Path(out)
+    if source.resolve() == place.resolve():
+        raise ConfigError(f"{out} is the input; give another name")
+    survival = Survival(make_rules(rules), seed)
+    scan_manifest(source)
+    ledger = Ledger(place.with_name("skipped.jsonl"))
+    languages: set[str | None] = set()
+
+    def kept() -> Iterator[str]:
+        for number, line in enumerate(read_lines(source), 1):
+            row = json.loads(line)
+            cut = read_labelled(row, rules, f"{source}:{number}")
+            languages.add(cut.language)
+            failed = survival.judge(cut)
+            if failed is not None:
+                ledger.add(cut.id, f"filter {place.name}", failed[0].name, failed[1], cut.duration)
+                continue
+            if cut.error is not None:
+                teacher = supervision_row(row, source.name)["custom"]["teacher"]
+                teacher["error_rate"], teacher["metric"] = round(cut.error[0], 5), cut.error[1]
+            yield to_line(row)
+
+    if explain:
+        for _ in kept():
+            pass
+    else:
+        written = place.with_name(f".{place.name}.kept{''.join(place.suffixes[-2:])}")
+        write_jsonl(written, kept())
+        ledger.write(f"filter {place.name}")
+        if not survival.kept:
+            written.unlink()
+            raise DataError(f"{cuts}: none of {survival.total:,} cuts passes the rules; --explain shows why")
+        write_facts(place, rules, survival, named(languages, rules))
+        written.replace(place)
+    tell(survival, named(languages, rules), explain)
+
+
+filter_cuts.positional = ["cuts", "out"]
+
+
+def named(languages: set[str | None], rules: RuleOptions) -> dict[str, str]:
+    """Return name and version of the normaliser of each language; empty where no error rate is judged."""
+    if rules.max_error_rate is None:
+        return {}
+    found = {}
+    for code in sorted(languages, key=str):
+        name = default_normalizer(code) if rules.normalizer == "auto" else rules.normalizer
+        found[code or "?"] = f"{name} ({get_normalizer(name, code).version})"
+    return found
+
+
+def write_facts(place: Path, rules: RuleOptions, survival: Survival, normalizers: dict[str, str]) -> None:
+    """Write what the output was made with."""
+    facts = {
+        "rules": asdict(rules),
+        "normalizers": normalizers,
+        "cuts": survival.total,
+        "kept": survival.kept,
+        "table": [dict(zip(HEADS, row, strict=True)) for row in survival.table()],
+    }
+    with atomic_file(place.with_name(f"{place.name}.json")) as file:
+        file.write(json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def tell(survival: Survival, normalizers: dict[str, str], examples: bool) -> None:
+    """Print the table, the normalisers, and examples of what is dropped."""
+    print(tabulate(survival.table(), HEADS, tablefmt="simple", disable_numparse=True))
+    for code, name in normalizers.items():
+        print(f"error rate of language {code}: normaliser {name}")
+    if not examples:
+        return
+    for name, tally in survival.tallies.items():
+        for cut, value in tally.examples:
+            print(f"\n{name} = {value}   {cut.id}")
+            if cut.reference is not None:
+                print(f"  reference  {shorten(cut.reference)}")
+            print(f"  teacher    {shorten(cut.teacher['text'])}")
+
+
+def shorten(text: str) -> str:
+    """Return the beginning of a text, for one line."""
+    return text if len(text) <= EXAMPLE_CHARACTERS else f"{text[:EXAMPLE_CHARACTERS]}..."
+
+
+if __name__ == "__main__":
+    run(filter_cuts)

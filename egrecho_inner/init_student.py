@@ -1,0 +1,86 @@
+#!/usr/bin/env python
+"""A teacher's folder in, a student's out: complete, ready for `egrecho_inner/distil.py`. A thin program over
+`model/student.py`, which has the rules. `student.json` in the folder says where every layer came from.
+"""
+
+import json
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from egrecho_inner.config import run
+from egrecho_inner.data.jsonl import atomic_file
+from egrecho_inner.decoding.session import model_digest
+from egrecho_inner.errors import ConfigError
+from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
+from egrecho_inner.model.student import Part, check_map, layer_map, make_student
+
+logger = logging.getLogger(__name__)
+
+
+def init_student(
+    teacher: str,
+    outdir: str,
+    encoder_layers: int | list[int] | None = None,
+    decoder_layers: int | list[int] = 2,
+    random: Part = "none",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Make a student from a teacher's layers.
+
+    Args:
+        teacher: Folder or hub id of the teacher.
+        outdir: The student's folder.
+        encoder_layers: How many of the teacher's layers, spaced, or which (counted from 0); null takes all.
+        decoder_layers: How many of the teacher's layers, spaced, or which (counted from 0).
+        random: What gets random weights instead, for comparison: the decoder, or all.
+        seed: Of random weights.
+        overwrite: Replace a student that is there.
+    """
+    place, facts = Path(outdir), Path(outdir, "student.json")
+    wanted = {
+        "teacher": teacher,
+        "digest": model_digest(teacher),
+        "layers": [encoder_layers, decoder_layers],
+        "random": random,
+        "seed": seed,
+    }
+    if place.exists() and not overwrite:
+        if facts.is_file() and json.loads(facts.read_text())["made_from"] == wanted:
+            logger.info("%s is there already", outdir)
+            return
+        raise ConfigError(f"{outdir} is there and was made otherwise; choose another folder, or --overwrite")
+    model = load_model(teacher)
+    maps = [
+        chosen(encoder_layers, model.config.encoder_layers, "encoder"),
+        chosen(decoder_layers, model.config.decoder_layers, "decoder"),
+    ]
+    student, origin = make_student(model, *maps, random=random, seed=seed)
+    working = place.with_name(f".{place.name}.writing")
+    shutil.rmtree(working, ignore_errors=True)
+    save_folder(student, load_processor(teacher), working, window_of(model))
+    with atomic_file(working / "student.json") as file:
+        file.write(json.dumps({"made_from": wanted, **asdict(origin)}, indent=1).encode() + b"\n")
+    load_model(str(working))  # what was written is whole
+    shutil.rmtree(place, ignore_errors=True)
+    working.rename(place)
+    print(
+        f"{outdir}: encoder layers {maps[0]}, decoder layers {maps[1]}; {origin.copied:,} parameters copied, "
+        f"{origin.drawn:,} drawn, {origin.left:,} of the teacher's left behind"
+    )
+
+
+init_student.positional = ["teacher", "outdir"]
+
+
+def chosen(layers: int | list[int] | None, have: int, part: str) -> list[int]:
+    """Turn an option into a list of the teacher's layers."""
+    if isinstance(layers, list):
+        return check_map(layers, have, part)
+    return layer_map(have, have if layers is None else layers)
+
+
+if __name__ == "__main__":
+    run(init_student)

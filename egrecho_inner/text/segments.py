@@ -1,0 +1,43 @@
+"""From generated tokens with timestamps to timed segments, the reverse of what `LabelEncoder.encode` does with them.
+
+In: token ids without prefix and end, as a search gives them. Out: `Segment`s in seconds from the window's beginning.
+A beginning without an end (a text cut off by a limit, or by the window) ends with the window.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from egrecho_inner.text.labels import TIMESTAMP_STEP, LabelEncoder, Segment
+
+
+def segments_of(tokens: Iterable[int], labels: LabelEncoder, duration: float) -> list[Segment]:
+    """Return the timed parts of a window.
+
+    Args:
+        tokens: Generated ids, `<|0.00|>` and later ones among the text.
+        labels: Knows the ids.
+        duration: Seconds of the window; no segment reaches further.
+    """
+    first = labels.id("<|0.00|>")
+    found: list[Segment] = []
+    begin, words = 0.0, []
+    for token in tokens:
+        if token < first:
+            words.append(token)
+            continue
+        now = min((token - first) * TIMESTAMP_STEP, duration)
+        if words:
+            found.append(Segment(round(begin, 2), round(now, 2), labels.decode(words)))
+        begin, words = now, []
+    if words:
+        found.append(Segment(round(begin, 2), round(duration, 2), labels.decode(words)))
+    return [segment for segment in found if segment.text]
+
+
+def as_rows(segments: Sequence[Segment]) -> list[list[float | str]]:
+    """Return segments as JSON holds them: [start, end, text]."""
+    return [[segment.start, segment.end, segment.text] for segment in segments]
+
+
+def from_rows(rows: Iterable[Sequence[float | str]]) -> list[Segment]:
+    """Return the segments of JSON rows."""
+    return [Segment(float(start), float(end), str(text)) for start, end, text in rows]
