@@ -117,9 +117,9 @@ class Recognizer:
     def rules(self, ids: Tensor, logits: Tensor) -> Tensor:
         """Forbid what may not come after these tokens."""
         if len(self.never):
-            logits[:, self.never] = -torch.inf
+            logits.index_fill_(1, self.never, -torch.inf)
         if len(self.not_first) and ids.shape[1] == self.prefix_length:
-            logits[:, self.not_first] = -torch.inf
+            logits.index_fill_(1, self.not_first, -torch.inf)
         return logits if self.grammar is None else self.grammar(ids, logits)
 
     def detect(self, features: Tensor, mask: Tensor | None) -> tuple[BaseModelOutput, list[str]]:

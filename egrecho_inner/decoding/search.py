@@ -3,7 +3,8 @@
 In: `Rows`, the decoder's state after the prefix, the logits there, a limit of new tokens for each utterance. Out: the
 best tokens of each. Each utterance has its own limit, so its tokens do not depend on its batch mates; a finished one
 leaves the batch, so that the others go on faster. The scores are those of Transformers' `generate()`, which computes
-every row until the last one is finished, and copies the keys of the whole audio at every step of a beam search.
+every row until the last one is finished, and copies the keys of the whole audio at every step of a beam search; here
+the beams of an utterance share them.
 Probabilities are those among the tokens that the rules allow, as in OpenAI's Whisper; `generate()` weighs its beams by
 what the model would say without rules.
 Left out: sampling; returning more than the best.
@@ -24,6 +25,7 @@ from egrecho_inner.model.whisper import Whisper
 
 NEVER = -1.0e9  # finite: the difference of two -inf would be NaN
 COMPACT_BELOW = 0.75  # share of rows still at work under which the finished ones are dropped: that copies the cache
+BLOCK = 256  # tokens; a vocabulary has about 200 blocks
 
 Rules = Callable[[Tensor, Tensor], Tensor]
 """(tokens (R, L), logits (R, V)) -> logits with -inf where a token may not come."""
@@ -44,16 +46,18 @@ class Best(NamedTuple):
 
 @dataclass
 class Rows:
-    """The decoder's state: what was said so far and the caches, row by row."""
+    """The decoder's state: what was said so far and the caches, row by row; K rows of one utterance are neighbours."""
 
     model: Whisper
     ids: Tensor
     """(R, L), the prefix first."""
     heard: Tensor
-    """(R, S, D) the encoder's output; only its shape is read, the cache has the keys."""
+    """(B, S, D) the encoder's output; only its shape is read, the cache has the keys."""
     mask: Tensor | None
-    """(R, T) of frames."""
+    """(B, T) of frames."""
     cache: EncoderDecoderCache
+    beams: int = 1
+    """K."""
     prefix: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,16 +67,18 @@ class Rows:
         return len(self.ids)
 
     def repeat(self, times: int) -> None:
-        """Make several rows of each."""
+        """Make several rows of each; what was heard is there once (`model/length.py`)."""
+        self.beams = times
         self.ids = self.ids.repeat_interleave(times, 0)
-        self.mask = None if self.mask is None else self.mask.repeat_interleave(times, 0)
-        self.cache.batch_repeat_interleave(times)
+        self.cache.self_attention_cache.batch_repeat_interleave(times)
 
-    def keep(self, rows: Tensor) -> None:
-        """Go on with some rows."""
+    def keep(self, utterances: Tensor) -> None:
+        """Go on with some utterances, given by position."""
+        rows = (utterances[:, None] * self.beams + torch.arange(self.beams, device=utterances.device)).flatten()
         self.ids = self.ids[rows]
-        self.mask = None if self.mask is None else self.mask[rows]
-        self.cache.batch_select_indices(rows)
+        self.mask = None if self.mask is None else self.mask[utterances]
+        self.cache.self_attention_cache.batch_select_indices(rows)
+        self.cache.cross_attention_cache.batch_select_indices(utterances)
 
     def reorder(self, rows: Tensor) -> None:
         """Put rows of the same utterance in the place of others: what they heard stays."""
@@ -82,8 +88,9 @@ class Rows:
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token (R,) to each row and return the next logits (R, V)."""
         self.ids = torch.cat([self.ids, tokens[:, None]], 1)
+        heard = self.heard[:1].expand(len(self) // self.beams, -1, -1)
         output = self.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=self.heard[:1].expand(len(self), -1, -1)),
+            encoder_outputs=BaseModelOutput(last_hidden_state=heard),
             attention_mask=self.mask,
             decoder_input_ids=tokens[:, None],
             past_key_values=self.cache,
@@ -120,7 +127,7 @@ def greedy(rows: Rows, logits: Tensor, limits: Tensor, rules: Rules, eot: int) -
         if at_work == 0:
             break
         if at_work < COMPACT_BELOW * len(rows):
-            rows.keep(live)
+            rows.keep(live.nonzero().flatten())
             owners, sums, tokens, live = owners[live], sums[live], tokens[live], live[live]
         logits = rows.step(tokens)
     return [each for each in best if each is not None]
@@ -134,16 +141,16 @@ def beam(
     An utterance is finished when it has `beams` endings and no beginning is worth more than the worst of them.
     """
     endings = [Endings(beams, length_penalty) for _ in range(len(rows))]
-    device, each = logits.device, torch.arange(beams, device=logits.device)
+    device = logits.device
     sums = torch.full((len(rows), beams), NEVER, device=device)  # (B, K)
     sums[:, 0] = 0.0  # the beams are equal at first: only one of them may multiply
     rows.repeat(beams)
     logits = logits.repeat_interleave(beams, 0)
     owners = torch.arange(len(endings), device=device)  # (B,) utterance of each group of rows
     for length in range(1, int(limits.max()) + 1):
-        scores = rules(rows.ids, logits.float()).log_softmax(-1).view(len(owners), beams, -1)  # (B, K, V)
-        sums, places = (sums[:, :, None] + scores).flatten(1).topk(2 * beams)  # (B, 2K)
-        origins, tokens = places // scores.shape[-1], places % scores.shape[-1]
+        scores, tokens = likeliest(rules(rows.ids, logits.float()), 2 * beams)  # (R, 2K)
+        sums, places = (sums[:, :, None] + scores.view(len(owners), beams, -1)).flatten(1).topk(2 * beams)  # (B, 2K)
+        origins, tokens = places // scores.shape[-1], tokens.view(len(owners), -1).gather(1, places)
         last = limits[owners] <= length  # (B,)
         ended = (tokens == eot) | last[:, None]
         for group, place in ended[:, :beams].nonzero().tolist():
@@ -160,12 +167,31 @@ def beam(
             break
         going = torch.tensor(groups, device=device)
         if len(going) < len(owners):
-            rows.keep((going[:, None] * beams + each).flatten())
+            rows.keep(going)
         owners, sums, chosen = owners[going], sums[going], chosen[going]
         base = torch.arange(len(going), device=device)[:, None] * beams
         rows.reorder((base + origins[going].gather(1, chosen)).flatten())
         logits = rows.step(tokens[going].gather(1, chosen).flatten())
     return [found.best[0][1] for found in endings]
+
+
+def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the log probabilities (R, count) of the likeliest tokens of each row, and the tokens.
+
+    The n largest of all are among the n blocks with the largest maxima: a maximum is found at the speed of memory,
+    while sorting 50,000 logits per row would take a good part of a step on a CPU.
+    """
+    rows, size = logits.shape
+    blocks = -(-size // BLOCK)
+    if blocks <= count:
+        top, tokens = logits.topk(min(count, size))
+        return top - logits.logsumexp(-1, keepdim=True), tokens
+    padded = torch.nn.functional.pad(logits, (0, blocks * BLOCK - size), value=-torch.inf).view(rows, blocks, BLOCK)
+    best = padded.amax(-1).topk(count).indices  # (R, count)
+    found = padded.gather(1, best[:, :, None].expand(-1, -1, BLOCK))  # (R, count, BLOCK)
+    top, places = found.flatten(1).topk(count)
+    tokens = best.gather(1, places // BLOCK) * BLOCK + places % BLOCK
+    return top - logits.logsumexp(-1, keepdim=True), tokens
 
 
 class Endings:

@@ -2,8 +2,7 @@
 
 In: log-mel (B, F, T) with T <= 3000 and `attention_mask` (B, T), 1 on an utterance's own frames. Out: Transformers'
 outputs. Subclasses, nothing patched: weights, names, config and saved files are plain Whisper's, and without a mask at
-T = 3000 every value equals Transformers' own. An utterance's logits do not depend on its batch mates: frames after its
-end are zeroed where a convolution could see them and masked in every attention.
+T = 3000 every value equals Transformers' own. An utterance's logits do not depend on its batch mates (`length.py`).
 
 B batch, F mel bins, T frames (10 ms), S encoder positions (20 ms), L tokens, D width, V vocabulary.
 """
@@ -13,76 +12,16 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import WhisperConfig, WhisperForConditionalGeneration
-from transformers.masking_utils import create_bidirectional_mask
+from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
-from transformers.models.whisper.modeling_whisper import (
-    WhisperDecoder,
-    WhisperDecoderLayer,
-    WhisperEncoder,
-    WhisperModel,
-    WhisperPreTrainedModel,
-)
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
+from transformers.models.whisper.modeling_whisper import WhisperModel, WhisperPreTrainedModel
+
+from egrecho_inner.model.length import LengthDecoder, LengthEncoder, cross_mask, position_mask
 
 Window = Literal["longest", "30s", "mixed"]
 """The input a model was trained with: as long as the batch's longest utterance, Whisper's 30 s, or both by turns."""
 
 WINDOW_FRAMES = 3000
-
-
-class LengthEncoder(WhisperEncoder):
-    """Whisper's encoder for any length up to its position table, masked by true length."""
-
-    @merge_with_config_defaults
-    @capture_outputs
-    def forward(self, input_features: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> BaseModelOutput:
-        if input_features.shape[-1] > 2 * self.max_source_positions:
-            raise ValueError(f"{input_features.shape[-1]} frames; Whisper hears {2 * self.max_source_positions}")
-        frames = None if attention_mask is None else attention_mask[:, None].to(input_features.dtype)  # (B, 1, T)
-        hidden = input_features if frames is None else input_features * frames
-        hidden = nn.functional.gelu(self.conv1(hidden))  # (B, D, T)
-        if frames is not None:
-            hidden = hidden * frames
-        hidden = nn.functional.gelu(self.conv2(hidden)).transpose(1, 2)  # (B, S, D)
-        hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
-        hidden = nn.functional.dropout(hidden, p=self.dropout, training=self.training)
-        mask = create_bidirectional_mask(self.config, hidden, position_mask(attention_mask))
-        for layer in self.layers:
-            if self.training and self.layerdrop > 0 and torch.rand([]) < self.layerdrop:
-                continue
-            hidden = layer(hidden, mask, **kwargs)
-        return BaseModelOutput(last_hidden_state=self.layer_norm(hidden))
-
-
-class LengthDecoderLayer(WhisperDecoderLayer):
-    """Whisper's decoder layer whose cross-attention sees an utterance's own frames only."""
-
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        encoder_hidden_states: Tensor | None = None,
-        encoder_attention_mask: Tensor | None = None,
-        past_key_values: Any = None,
-        use_cache: bool | None = True,
-        cross_mask: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        # Whisper's decoder passes None for `encoder_attention_mask`; ours arrives among its keyword arguments
-        return super().forward(
-            hidden_states, attention_mask, encoder_hidden_states, cross_mask, past_key_values, use_cache, **kwargs
-        )
-
-
-class LengthDecoder(WhisperDecoder):
-    """Whisper's decoder made of length-aware layers."""
-
-    def __init__(self, config: WhisperConfig):
-        super().__init__(config)
-        self.layers = nn.ModuleList([LengthDecoderLayer(config, index) for index in range(config.decoder_layers)])
-        self.post_init()
 
 
 class LengthWhisperModel(WhisperModel):
@@ -112,6 +51,7 @@ class LengthWhisperModel(WhisperModel):
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs[:3])
         heard = encoder_outputs.last_hidden_state  # (B, S, D)
+        said = decoder_input_ids if decoder_inputs_embeds is None else decoder_inputs_embeds
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -120,7 +60,7 @@ class LengthWhisperModel(WhisperModel):
             inputs_embeds=decoder_inputs_embeds,
             position_ids=decoder_position_ids,
             use_cache=use_cache,
-            cross_mask=self.cross_mask(decoder_input_ids, decoder_inputs_embeds, heard, attention_mask),
+            cross_mask=cross_mask(self.config, heard, *said.shape[:2], attention_mask),
             **kwargs,
         )
         return Seq2SeqModelOutput(
@@ -132,18 +72,6 @@ class LengthWhisperModel(WhisperModel):
             encoder_last_hidden_state=heard,
             encoder_hidden_states=encoder_outputs.hidden_states,
             encoder_attentions=encoder_outputs.attentions,
-        )
-
-    def cross_mask(
-        self, ids: Tensor | None, embeds: Tensor | None, heard: Tensor, attention_mask: Tensor | None
-    ) -> Tensor | None:
-        """Build the decoder's mask over encoder positions, in the form the attention kernel in force wants."""
-        if attention_mask is None:
-            return None
-        length = embeds.shape[1] if ids is None else ids.shape[1]
-        queries = heard.new_empty(heard.shape[0], length, 1)  # only its shape, dtype and device are read
-        return create_bidirectional_mask(
-            self.config, queries, position_mask(attention_mask), encoder_hidden_states=heard
         )
 
 
@@ -209,7 +137,7 @@ class Whisper(WhisperForConditionalGeneration):
         # logits only where there is a target: padding costs no row of the vocabulary-wide matrix
         logits = self.proj_out(output.last_hidden_state[targets])  # (N, V)
         loss = nn.functional.cross_entropy(logits.float(), labels[targets], reduction="sum")
-        items = targets.sum() if num_items_in_batch is None else num_items_in_batch
+        items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         loss = loss / items
         weight = getattr(self.config, "ctc_weight", 0.0)
         if weight > 0:
@@ -230,6 +158,29 @@ class Whisper(WhisperForConditionalGeneration):
             lengths = position_mask(attention_mask).sum(-1)
         return nn.functional.ctc_loss(
             log_probs, labels[words], lengths, words.sum(-1), blank=blank, reduction="sum", zero_infinity=True
+        )
+
+    def generate(
+        self,
+        input_features: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        attention_mask: Tensor | None = None,
+        language: str | list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Generate as Transformers does, but detect languages from an utterance's own frames, not its padding too."""
+        config = generation_config or self.generation_config
+        named = language or getattr(config, "language", None)
+        if input_features is not None and attention_mask is not None and not named and hasattr(config, "lang_to_id"):
+            start = torch.full((len(input_features), 1), config.decoder_start_token_id, device=self.device)
+            window = {"input_features": input_features[..., :WINDOW_FRAMES], "decoder_input_ids": start}
+            with torch.no_grad():
+                logits = self(**window, attention_mask=attention_mask[:, :WINDOW_FRAMES], use_cache=False).logits[:, -1]
+            names = {i: name for name, i in config.lang_to_id.items()}
+            legal = sorted(names)
+            language = [names[legal[place]] for place in logits[:, legal].argmax(-1).tolist()]
+        return super().generate(
+            input_features, generation_config, attention_mask=attention_mask, language=language, **kwargs
         )
 
     @staticmethod
@@ -285,11 +236,6 @@ class Whisper(WhisperForConditionalGeneration):
         state = kwargs.pop("state_dict", None) or self.state_dict()
         kwargs["state_dict"] = {name: value for name, value in state.items() if not name.startswith("ctc_head.")}
         super().save_pretrained(save_directory, **kwargs)
-
-
-def position_mask(attention_mask: Tensor | None) -> Tensor | None:
-    """Return the mask (B, S) of encoder positions for a mask (B, T) of frames: the convolution halves the rate."""
-    return None if attention_mask is None else attention_mask[:, ::2].bool()
 
 
 def freeze_sinusoids(model: nn.Module) -> None:
