@@ -1,0 +1,136 @@
+#!/usr/bin/env python
+"""`egrecho report-data`: cut manifests in, one HTML page out that shows what is in them and what is wrong with them.
+
+The manifests are read once for their numbers and once more for the cuts that are shown; the audio of a limited number
+of cuts is checked. The page holds its own sound and needs no network.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from egrecho_inner.config import run
+from egrecho_inner.data.audio import load_audio
+from egrecho_inner.data.clips import encode_clip
+from egrecho_inner.data.ledger import read_ledger
+from egrecho_inner.data.listening import choose_cuts, listen
+from egrecho_inner.data.survey import Survey, survey_cuts
+from egrecho_inner.data.suspects import Finding, find_suspects, shared_speakers
+from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.model.loading import load_processor
+from egrecho_inner.report.data_page import DataReport, Shown, data_page
+from egrecho_inner.report.page import write_page
+from egrecho_inner.text.labels import LabelEncoder
+
+logger = logging.getLogger(__name__)
+
+
+def report_data(
+    cuts: dict[str, str] | list[str] | str,
+    out: str = "data_report.html",
+    processor: str | None = None,
+    skipped: list[str] | str | None = None,
+    audio_checks: NonNegativeInt | Literal["all"] = 2000,
+    top: PositiveInt = 10,
+    audio: NonNegativeInt = 60,
+    audio_mb: NonNegativeFloat = 1.5,
+) -> None:
+    """Show what is in cut manifests, and the utterances that look wrong, on one HTML page.
+
+    Args:
+        cuts: Manifests by split, `{train: A.jsonl.gz, test: B.jsonl.gz}`, or NAME=PATH words; splits whose name
+            begins with `train` (or else the first one) are training data, all others are compared with them.
+        out: The page.
+        processor: Whisper model folder whose tokenizer counts label tokens, of which 448 fit.
+        skipped: Ledgers of what earlier stages left out (`skipped.jsonl`).
+        audio_checks: Cuts whose audio is checked for copies, silence and clipping, likely copies first; or `all`.
+        top: Utterances to show for each suspicion.
+        audio: Players at most.
+        audio_mb: Megabytes of all players together.
+    """
+    paths = name_splits(cuts)
+    ledgers = {path: read_existing(path) for path in ([skipped] if isinstance(skipped, str) else skipped or [])}
+    encoder = LabelEncoder(load_processor(processor).tokenizer) if processor else None
+    survey = survey_cuts(paths, encoder)
+    rows = choose_cuts(survey, None if audio_checks == "all" else audio_checks)
+    logger.info("%s cuts read, listening to %s", f"{len(survey):,}", f"{len(rows):,}")
+    heard = list(listen(survey, rows))
+    findings = find_suspects(survey, heard, top)
+    shown = show(survey, findings, audio, audio_mb * 1e6)
+    write_page(out, data_page(DataReport(survey, findings, shown, len(heard), ledgers, shared_speakers(survey))))
+    for finding in findings:
+        print(f"{finding.severity:8}{finding.count:>9,}  {finding.title}")
+    print(f"{out}: {Path(out).stat().st_size / 1e6:.1f} MB")
+
+
+report_data.positional = ["cuts"]
+
+
+def name_splits(cuts: dict[str, str] | list[str] | str) -> dict[str, str]:
+    """Return the manifest of each split by its name."""
+    if isinstance(cuts, dict):
+        return check_named(list(cuts.items()))
+    pairs = []
+    for word in [cuts] if isinstance(cuts, str) else cuts:
+        name, sign, path = word.partition("=")
+        if not sign or "/" in name:
+            name, path = Path(word).name.removesuffix(".gz").removesuffix(".jsonl"), word
+        pairs.append((name, path))
+    return check_named(pairs)
+
+
+def check_named(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Refuse no split and two of one name."""
+    named = dict(pairs)
+    if not pairs or len(named) < len(pairs):
+        raise ConfigError("cuts: expected at least one manifest, each under a name of its own; write NAME=PATH")
+    return named
+
+
+def read_existing(path: str) -> list:
+    """Read a ledger that was asked for, and so must be there."""
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such ledger; expected the skipped.jsonl of an earlier stage")
+    return read_ledger(path)
+
+
+def show(survey: Survey, findings: Iterable[Finding], players: int, room: float) -> dict[int, Shown]:
+    """Read the cuts of the findings again, and encode the audio of as many as there is room for, worst first.
+
+    Args:
+        survey: Of all cuts.
+        findings: Whose cuts are shown.
+        players: At most.
+        room: Bytes of audio at most.
+    """
+    lists = [
+        [row for each in finding.worst for row in (each.row, each.other) if row is not None] for finding in findings
+    ]
+    order = list(
+        dict.fromkeys(row for depth in range(max(map(len, lists), default=0)) for row in at_depth(lists, depth))
+    )
+    cuts = dict(survey.read(order))
+    shown = {}
+    for place, row in enumerate(order):
+        cut, clip, fault = cuts[row], None, ""
+        if place < players and room > 0 and cut.has_recording:
+            try:
+                clip = encode_clip(load_audio(cut))
+                room -= len(clip.data)
+            except DataError as error:
+                fault = str(error)
+        said = " ".join(each.text for each in sorted(cut.supervisions, key=lambda each: each.start) if each.text)
+        shown[row] = Shown(cut.id, said, clip, fault)
+    return shown
+
+
+def at_depth(lists: list[list[int]], depth: int) -> list[int]:
+    """Return the element of each list at one position, where there is one."""
+    return [each[depth] for each in lists if depth < len(each)]
+
+
+if __name__ == "__main__":
+    run(report_data)

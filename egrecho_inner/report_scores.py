@@ -1,0 +1,140 @@
+#!/usr/bin/env python
+"""`egrecho report-scores`: a result folder in, one HTML page out that shows the errors, utterance by utterance.
+
+Everything is scored again from the texts in the folder, with the normaliser and metric that its results.json names.
+The page holds its own sound and needs no network.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from egrecho_inner.config import run
+from egrecho_inner.data.audio import load_audio
+from egrecho_inner.data.clips import Clip, encode_clip, find_cuts
+from egrecho_inner.errors import DataError
+from egrecho_inner.report.page import write_page
+from egrecho_inner.report.result_folder import Scored, read_scored
+from egrecho_inner.report.score_page import Comparison, ScoreReport, score_page
+from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
+from egrecho_inner.text.scoring import REF, match_ids, percent
+
+logger = logging.getLogger(__name__)
+
+
+def report_scores(
+    result: str,
+    out: str | None = None,
+    compare: str | None = None,
+    cuts: str | None = None,
+    utterances: PositiveInt = 300,
+    audio: NonNegativeInt = 40,
+    audio_mb: NonNegativeFloat = 1.2,
+) -> None:
+    """Show the errors of a result on one HTML page, the worst utterances first, with their sound.
+
+    Args:
+        result: Folder that `egrecho eval` wrote (results.json, hyps.jsonl).
+        out: The page; report.html in the folder by default.
+        compare: Folder of another result on the same utterances; shows wins and losses against it.
+        cuts: Manifest with the audio; by default the one that results.json names.
+        utterances: To show at most.
+        audio: Players at most.
+        audio_mb: Megabytes of all players together.
+    """
+    scored = read_scored(result)
+    comparison = compare_with(scored, compare) if compare else None
+    rows = choose_rows(scored, comparison, utterances)
+    ids = [scored.score.ids[row] for row in rows[:audio]]
+    clips = find_clips(cuts or manifest_of(scored), ids, audio_mb * 1e6, named=cuts is not None)
+    report = ScoreReport(scored, bootstrap_interval(scored.score.counts), rows, clips, comparison)
+    path = Path(out) if out else Path(result) / "report.html"
+    write_page(path, score_page(report))
+    print(f"{scored.rate} {percent(scored.score.error_rate)} ({scored.normalizer})")
+    if comparison:
+        print(f"{comparison.verdict} against {compare} ({percent(comparison.other.score.error_rate)})")
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+report_scores.positional = ["result"]
+
+
+def compare_with(scored: Scored, folder: str) -> Comparison:
+    """Score another result alike, in the same order of utterances.
+
+    Raises:
+        DataError: The other result has other utterances or references.
+    """
+    other = read_scored(folder, scored.normalizer, scored.score.metric)
+    match_ids({key: ref for key, ref, _ in scored.pairs}, {key: hyp for key, _, hyp in other.pairs})
+    place = {key: row for row, (key, _, _) in enumerate(other.pairs)}
+    order = [place[key] for key, _, _ in scored.pairs]
+    other = replace(
+        other,
+        rows=[other.rows[row] for row in order],
+        pairs=[other.pairs[row] for row in order],
+        score=other.score.select(order),
+        raw=other.raw.select(order),
+    )
+    different = [mine[0] for mine, its in zip(scored.pairs, other.pairs, strict=True) if mine[1] != its[1]]
+    if different:
+        raise DataError(
+            f"{folder}: {len(different)} references differ from those of {scored.folder} "
+            f"({', '.join(different[:5])}); expected the same test set"
+        )
+    return Comparison(other, paired_bootstrap(other.score.counts, scored.score.counts))
+
+
+def choose_rows(scored: Scored, comparison: Comparison | None, most: int) -> list[int]:
+    """Return the utterances to show, most errors first; those that changed most are among them."""
+    errors = scored.score.utterance_errors
+    rate = errors / np.maximum(scored.score.counts[:, REF], 1)
+    worst = np.lexsort((-rate, -errors))
+    chosen = list(worst[errors[worst] > 0])
+    chosen += [row for row in worst if errors[row] == 0 and scored.flags[row]]
+    if comparison:
+        change = np.abs(errors - comparison.other.score.utterance_errors)
+        changed = np.argsort(-change, kind="stable")
+        chosen = [row for row in changed if change[row]][: most // 2] + chosen
+    kept = set([int(row) for row in dict.fromkeys(chosen)][:most])
+    return [int(row) for row in worst if int(row) in kept]
+
+
+def manifest_of(scored: Scored) -> str | None:
+    """Return the manifest that results.json names."""
+    data = scored.results.get("data")
+    return data.get("path") if isinstance(data, dict) else None
+
+
+def find_clips(path: str | None, ids: list[str], room: float, named: bool) -> dict[str, Clip | str]:
+    """Encode the audio of some cuts, in this order, as long as there is room.
+
+    Args:
+        path: Their manifest.
+        ids: Of the cuts.
+        room: Bytes at most.
+        named: Whether the user named the manifest, and so wants to know that it is not there.
+    """
+    if not ids or path is None or (not named and not Path(path).is_file()):
+        if ids:
+            logger.warning(
+                "no audio on the page: %s; --cuts names the manifest", f"{path} is not there" if path else "none"
+            )
+        return {}
+    cuts = find_cuts(path, ids)
+    clips: dict[str, Clip | str] = {}
+    for key in ids:
+        if key in cuts and cuts[key].has_recording and room > 0:
+            try:
+                clips[key] = clip = encode_clip(load_audio(cuts[key]))
+                room -= len(clip.data)
+            except DataError as error:
+                clips[key] = str(error)
+    return clips
+
+
+if __name__ == "__main__":
+    run(report_scores)
