@@ -55,9 +55,28 @@ class ModelOptions:
 def start_model(options: ModelOptions, processor: WhisperProcessor, seed: int, **overrides: Any) -> Whisper:
     """Load the trained weights that training starts from, or draw random ones."""
     overrides["dropout"] = options.dropout
-    if options.size is None:
-        return load_model(options.path, **overrides)
-    return random_model(options.size, processor, seed, **overrides)
+    if options.size is not None:
+        return random_model(options.size, processor, seed, **overrides)
+    model = load_model(options.path, **overrides)
+    check_processor(model, processor, options.path)
+    return model
+
+
+def check_processor(model: Whisper, processor: WhisperProcessor, path: str) -> None:
+    """Refuse a tokenizer or feature extractor that belongs to another model.
+
+    Raises:
+        ModelError: With both sizes.
+    """
+    tokens, rows = len(processor.tokenizer), model.config.vocab_size
+    if tokens > rows:
+        raise ModelError(
+            f"{path}: the tokenizer has {tokens} tokens, the model {rows}; after adding tokens, resize the model "
+            "(resize_token_embeddings) and save both"
+        )
+    bins, heard = processor.feature_extractor.feature_size, model.config.num_mel_bins
+    if bins != heard:
+        raise ModelError(f"{path}: the feature extractor makes {bins} mel bins, the model hears {heard}")
 
 
 def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Whisper:
@@ -160,9 +179,13 @@ def load_processor(path: str) -> WhisperProcessor:
     """
     check_path(path)
     try:
-        return WhisperProcessor(WhisperFeatureExtractor.from_pretrained(path), WhisperTokenizer.from_pretrained(path))
+        tokenizer = WhisperTokenizer.from_pretrained(path)
+        processor = WhisperProcessor(WhisperFeatureExtractor.from_pretrained(path), tokenizer)
     except Exception as error:
         raise ModelError(explain(path, error)) from error
+    if "<|startoftranscript|>" not in tokenizer.get_vocab():  # without its files, Transformers makes an empty one
+        raise ModelError(f"{path} has no tokenizer of Whisper's; copy tokenizer.json and tokenizer_config.json there")
+    return processor
 
 
 def save_folder(model: Whisper, processor: WhisperProcessor, folder: str | Path, window: Window) -> None:
