@@ -29,6 +29,8 @@ DISTINCT, PROMPT = 6, 5
 """Letters from which a text tells something; times that training data may have it before it is a prompt."""
 LONGEST = 30.0
 """Seconds of Whisper's window."""
+LEGIBLE = 4
+"""Letters from which a text has a script."""
 MARGIN = 12.0
 """Log likelihood ratio of another language from which py3langid is believed."""
 SILENT, CLIPPED, OFFSET = 10 ** (-60 / 20), 0.001, 0.02
@@ -220,7 +222,7 @@ def _languages(survey: Survey, collect: _Collector) -> None:
     """Find texts in a script their language does not have, and texts that look like another language."""
     wrong = np.zeros(len(survey))
     for number, name in enumerate(survey.languages):
-        rows = np.flatnonzero((survey.language == number) & (survey.letters > 0))
+        rows = np.flatnonzero((survey.language == number) & (survey.letters >= LEGIBLE))
         if not len(rows):
             continue
         code = whisper_language(name)

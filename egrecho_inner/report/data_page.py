@@ -84,7 +84,7 @@ def _figures(report: DataReport) -> Html:
             ("Utterance", f"{np.median(survey.duration):.1f} s", f"median; longest {survey.duration.max():.1f} s"),
             ("Speakers", f"{len(spoken):,}" if spoken else "–", "as the manifests name them"),
             ("Languages", f"{len(used):,}", ", ".join(used[:4]) + (", …" if len(used) > 4 else "")),
-            ("To mend", f"{worries['error']}", f"and {worries['warning'] + bool(report.speakers)} warnings"),
+            ("To mend", f"{worries['error']}", f"and {worries['warning'] + bool(report.speakers)} to check"),
         ]
     )
 
@@ -148,7 +148,7 @@ def _by_split(survey: Survey, values: np.ndarray, kept: np.ndarray | None = None
 
 def _categories(survey: Survey) -> Html:
     rates, positions = np.unique(survey.rate, return_inverse=True)
-    names = [f"{rate:,} Hz" if rate else "no audio file" for rate in rates]
+    names = [f"{rate:,}\u00a0Hz" if rate else "no audio file" for rate in rates]
     return tag(
         "div",
         _panel("Languages", _amounts(survey, "Language", survey.languages, survey.language)),
