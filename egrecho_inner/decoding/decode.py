@@ -7,9 +7,10 @@ Left out: prompts, sampling and temperature fallback.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -35,11 +36,13 @@ from egrecho_inner.decoding.repetition import compression_ratio, is_loop
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import window_of
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.text.labels import Task, language_code
+from egrecho_inner.text.labels import LabelEncoder, Task, language_code
 
 BASE_TOKENS, TOKENS_PER_SECOND = 16, 30
 """The limit of new tokens is 16 + 30 per second. Fast speech has 8 syllables per second; written in a script that the
 tokenizer knows only as bytes (Khmer, Burmese) that is about 25 tokens, in Vietnamese or spelt digits at most 20."""
+MakeRecognizer = Callable[[LabelEncoder, int, float, bool], Recognizer]
+"""(labels, beams, length penalty, timestamps) -> recogniser, where it is not PyTorch that computes."""
 SILENT_LOGPROB = -1.0
 """A text less likely than this may be no speech (Radford et al. 2022, 4.5)."""
 
@@ -69,6 +72,9 @@ class DecodeOptions:
     """Tokens per cut (or part of a long one) at most; null allows 16 + 30 per second of audio."""
     no_speech_threshold: float | None = None
     """Take an unlikely text (mean log probability under -1) for silence where <|nospeech|> is likelier than this."""
+    backend: Literal["auto", "torch", "ctranslate2", "ctranslate2-int8"] = "auto"
+    """What computes: PyTorch, or CTranslate2 (extra egrecho[ct2]), which takes utterances of one length at a time and
+    can compute in 8-bit integers. auto is torch, which was faster on every set it was measured on (docs/speed.md)."""
     batch_seconds: float = 240.0
     """Padded seconds of a batch at most, divided by the beams; less where memory runs out."""
     batch_size: int = 64
@@ -156,20 +162,22 @@ class Transcriber:
         processor: WhisperProcessor,
         options: DecodeOptions,
         device: torch.device | str | None = None,
+        make_recognizer: MakeRecognizer | None = None,
     ):
+        if make_recognizer is None and options.backend.startswith("ctranslate2"):
+            raise ConfigError(
+                f"decode.backend {options.backend} takes a model folder, not a model in memory; use torch"
+            )
+        make = make_recognizer or partial(Recognizer, model)
         self.model, self.options = model, options
         self.device = torch.device(device) if device is not None else model.device
         self.labels = label_encoder(model, processor.tokenizer, options.language, options.task)
         self.padded = (window_of(model) if options.window == "auto" else options.window) == "30s"
-        self.recognizer = Recognizer(model, self.labels, options.num_beams, options.length_penalty, options.timestamps)
+        self.recognizer = make(self.labels, options.num_beams, options.length_penalty, options.timestamps)
         by_timestamps = options.long_form == "timestamps" or (
             options.long_form == "auto" and getattr(model.config, "timestamps", False)
         )
-        self.follower = (
-            Recognizer(model, self.labels, options.num_beams, options.length_penalty, timestamps=True)
-            if by_timestamps
-            else None
-        )
+        self.follower = make(self.labels, options.num_beams, options.length_penalty, True) if by_timestamps else None
 
     def __call__(self, cuts: Cuts, positions: Sequence[int] | None = None) -> Iterator[Hypothesis]:
         """Yield one hypothesis for every cut, or for those at some positions."""

@@ -66,8 +66,7 @@ class Recognizer:
         self.prefix_length = 1 + 2 * labels.multilingual + (not timestamps)
         self.max_new_tokens = model.config.max_target_positions - self.prefix_length
         device = model.device
-        unnamed = torch.arange(len(labels.tokenizer), model.config.vocab_size)  # rows that only round the matrix up
-        self.never = torch.cat([listed(model, "suppress_tokens"), unnamed]).to(device)
+        self.never = forbidden(model, labels).to(device)
         self.not_first = listed(model, "begin_suppress_tokens").to(device)
         names = {f"<|{code}|>": code for code in LANGUAGES}
         self.languages = {labels.added[name]: code for name, code in names.items() if name in labels.added}
@@ -156,6 +155,12 @@ def is_multilingual(model: Whisper) -> bool:
     """Tell whether a model's prefix holds language and task."""
     said = getattr(model.generation_config, "is_multilingual", None)
     return model.config.vocab_size != ENGLISH_ONLY_VOCABULARY if said is None else bool(said)
+
+
+def forbidden(model: Whisper, labels: LabelEncoder) -> Tensor:
+    """Return the ids that are never said: what the generation config lists, and rows that only round the matrix up."""
+    unnamed = torch.arange(len(labels.tokenizer), model.config.vocab_size)
+    return torch.cat([listed(model, "suppress_tokens"), unnamed])
 
 
 def listed(model: Whisper, name: str) -> Tensor:

@@ -12,8 +12,9 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from egrecho_inner.data.features import FLOOR
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.data.jsonl import read_lines
 from egrecho_inner.decoding.batches import Piece, durations_of, longest_first
+from egrecho_inner.decoding.ctranslate2 import Engine, choose_backend, load_shell
 from egrecho_inner.decoding.decode import DecodeOptions, Hypothesis, Transcriber
 from egrecho_inner.decoding.hypotheses import HypothesisLog, deal, gather, make_key, remove_logs
 from egrecho_inner.decoding.results import Reference, from_hypothesis_row
@@ -67,7 +69,8 @@ class Decoder:
     """A model that is loaded when there is something to decode."""
 
     def __init__(self, model_path: str, options: DecodeOptions, place: Place):
-        self.model_path, self.options, self.place = model_path, options, place
+        self.model_path, self.place = model_path, place
+        self.options = replace(options, backend=choose_backend(options.backend))
         self.digest = model_digest(model_path)
         self._transcriber: Transcriber | None = None
 
@@ -75,12 +78,22 @@ class Decoder:
     def transcriber(self) -> Transcriber:
         """The model with its options, warm."""
         if self._transcriber is None:
-            model = load_model(self.model_path, self.place.dtype).to(self.place.device).eval()
-            found = Transcriber(model, load_processor(self.model_path), self.options)
-            silence = np.full((WARM_UP_FRAMES, model.config.num_mel_bins), FLOOR, dtype=np.float32)
+            found = self.load()
+            silence = np.full((WARM_UP_FRAMES, found.model.config.num_mel_bins), FLOOR, dtype=np.float32)
             found.recognise([Piece("warm-up", 0, 0, 1, silence, len(silence), "en")], found.recognizer)
             self._transcriber = found
         return self._transcriber
+
+    def load(self) -> Transcriber:
+        """Load the model for the backend in force."""
+        path, place, backend = self.model_path, self.place, self.options.backend
+        if backend == "torch":
+            model = load_model(path, place.dtype).to(place.device).eval()
+            return Transcriber(model, load_processor(path), self.options)
+        compute_type = "int8" if backend.endswith("int8") else str(place.dtype).removeprefix("torch.")
+        engine, shell = Engine(path, self.digest, place.device, compute_type), load_shell(path)
+        make = partial(engine.recognizer, shell)
+        return Transcriber(shell, load_processor(path), self.options, torch.device("cpu"), make)
 
     def key(self, cuts: CutIndex, count: int) -> str:
         """Return the name of everything that a set's hypotheses depend on; batches are not among it."""
