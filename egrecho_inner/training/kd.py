@@ -25,6 +25,8 @@ from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.training.trainer import WhisperTrainer
 
 IGNORED = -100
+ROUNDING = 1e-5
+"""A mass below this is what half-precision logarithms leave of 1."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,13 @@ def kl_top_sum(student: Tensor, ids: Tensor, log_q: Tensor, temperature: float) 
     """
     p = (student.float() / temperature).log_softmax(-1)
     log_q, top = log_q.float(), p.gather(1, ids)
-    rest_q = (1 - log_q.exp().sum(-1)).clamp(min=0)
-    rest_p = p.scatter(1, ids, -torch.inf).logsumexp(-1)
-    rest = torch.where(rest_q > 0, rest_q * (rest_q.clamp(min=1e-12).log() - rest_p.clamp(min=-1e4)), 0.0)
-    return temperature**2 * ((log_q.exp() * (log_q - top)).sum() + rest.sum())
+    kl = (log_q.exp() * (log_q - top)).sum()
+    if ids.shape[1] < student.shape[1]:
+        rest_q = 1 - log_q.exp().sum(-1)
+        rest_p = p.scatter(1, ids, -torch.inf).logsumexp(-1)
+        some = rest_q > ROUNDING
+        kl = kl + (rest_q[some] * (rest_q[some].log() - rest_p[some])).sum()
+    return temperature**2 * kl
 
 
 def check_pair(student: Whisper, teacher: Whisper) -> None:
