@@ -106,7 +106,13 @@ def check_adapter(model: Whisper, folder: Path) -> None:
     Raises:
         ModelError: With the first difference and both sizes.
     """
-    config = read_adapter_config(folder)
+    config, made = read_adapter_config(folder), read_training(folder)
+    for key in ("vocab_size", "num_mel_bins"):  # an adapter's own tensors do not show them
+        if made.get(key, getattr(model.config, key)) != getattr(model.config, key):
+            raise ModelError(
+                f"{folder} was made for a model with {key} {made[key]}, the base's is {getattr(model.config, key)}; "
+                f"give its own base, {config.get('base_model_name_or_path')}"
+            )
     shapes = adapter_shapes(folder / "adapter_model.safetensors")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     adapted = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in shapes if ".lora_" in name}
@@ -116,42 +122,61 @@ def check_adapter(model: Whisper, folder: Path) -> None:
             f"{folder} adapts {unknown[0]}, which the base does not have ({len(unknown)} such); "
             f"it was made for another model, {config.get('base_model_name_or_path')}"
         )
-    wanted = (
-        {name for name in layers if re.fullmatch(str(config["target_modules"]), name)}
-        if isinstance(config.get("target_modules"), str)
-        else adapted
-    )
+    wanted = targets(config, set(layers))
     bare = sorted(wanted - adapted)
     if bare:
         raise ModelError(
             f"{folder} has weights for {len(adapted)} of the base's {len(wanted)} target modules ({bare[0]} has none); "
             f"it was made for a shallower model, {config.get('base_model_name_or_path')}"
         )
-    for name in adapted:
-        layer = layers[name]
-        for tensor, size, of in (("lora_A", layer.in_features, "inputs"), ("lora_B", layer.out_features, "outputs")):
-            shape = next(s for key, s in shapes.items() if key.startswith(f"base_model.model.{name}.{tensor}"))
-            has = shape[1] if tensor == "lora_A" else shape[0]
-            if has != size:
-                raise ModelError(f"{folder}: {name} was adapted with {has} {of}, the base's has {size}; another base")
+    for name in sorted(adapted):
+        layer, stem = layers[name], f"base_model.model.{name}."
+        for tensor, axis, size, of in (
+            ("lora_A", 1, layer.in_features, "in"),
+            ("lora_B", 0, layer.out_features, "out"),
+        ):
+            shape = next((shape for key, shape in shapes.items() if key.startswith(stem + tensor)), None)
+            if shape is None or len(shape) != 2:
+                raise ModelError(f"{folder}: {name} has no {tensor} matrix; copy or train the adapter again")
+            if shape[axis] != size:
+                raise ModelError(
+                    f"{folder}: {name} was adapted with {shape[axis]} {of}puts, the base's has {size}; it was made for "
+                    f"another model, {config.get('base_model_name_or_path')}"
+                )
+
+
+def targets(config: dict[str, Any], layers: set[str]) -> set[str]:
+    """Return the layers that an adapter's config names, as peft reads it; none where it names them in other ways."""
+    named = config.get("target_modules")
+    if any(config.get(key) for key in ("layers_to_transform", "exclude_modules")):
+        return set()
+    if isinstance(named, str):
+        return {layer for layer in layers if re.fullmatch(named, layer)}
+    return {layer for layer in layers if any(f".{layer}".endswith(f".{name}") for name in named or ())}
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """Read what an adapter says of itself."""
     try:
-        return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelError(
             f"{folder} has no adapter_config.json; expected an adapter such as exp/NAME/adapter"
         ) from error
     except ValueError as error:
         raise ModelError(f"{folder}/adapter_config.json does not read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder}/adapter_config.json is no adapter's; expected an adapter such as exp/NAME/adapter")
+    return config
 
 
 def read_training(folder: Path) -> dict[str, Any]:
     """Read what our training wrote beside an adapter; empty for one made elsewhere."""
     path = folder / "training.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ModelError(f"{path} does not read ({error}); copy it again, or delete it to merge without") from error
 
 
 def adapter_shapes(path: Path) -> dict[str, tuple[int, ...]]:
