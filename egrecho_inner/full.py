@@ -15,6 +15,7 @@ from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import ModelOptions, load_processor, start_model
 from egrecho_inner.training.fit import WindowOptions, fit
 from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.resume import Allowance
 
 
 def train_full(
@@ -25,6 +26,8 @@ def train_full(
     train: TrainOptions = TrainOptions(),
     window: WindowOptions = WindowOptions(),
     augment: AugmentOptions | None = None,
+    allow_changed: bool = False,
+    allow_reshard: bool = False,
 ) -> None:
     """Fine-tune all of Whisper's weights, or train them from random ones.
 
@@ -36,13 +39,16 @@ def train_full(
         train: How the model is trained.
         window: How long the model's input is.
         augment: What is done to audio and features; null for nothing.
+        allow_changed: Continue a checkpoint although settings or data are others now.
+        allow_reshard: Continue a checkpoint with another number of processes.
     """
     config = to_yaml(locals())
+    allow = Allowance(allow_changed, allow_reshard)
     processor = load_processor(model.path)
     if train.ctc_weight and train.freeze and "encoder" in train.freeze:
         raise ConfigError("train.ctc_weight trains the encoder, train.freeze freezes it; give one of them")
     whisper = start_model(model, processor, train.seed, ctc_weight=train.ctc_weight)
-    fit(whisper, processor, Path(outdir), data, batch, train, window, augment, config)
+    fit(whisper, processor, Path(outdir), data, batch, train, window, augment, config, allow=allow)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from egrecho_inner.model.adapters import LoraOptions, add_adapter
 from egrecho_inner.model.loading import ModelOptions, load_processor, start_model
 from egrecho_inner.training.fit import WindowOptions, fit
 from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.resume import Allowance
 
 
 def train_lora(
@@ -27,6 +28,8 @@ def train_lora(
     train: TrainOptions = TrainOptions(),
     window: WindowOptions = WindowOptions(),
     augment: AugmentOptions | None = None,
+    allow_changed: bool = False,
+    allow_reshard: bool = False,
 ) -> None:
     """Fine-tune a low-rank adapter on Whisper: LoRA, DoRA or AdaLoRA.
 
@@ -39,8 +42,11 @@ def train_lora(
         train: How the adapter is trained.
         window: How long the model's input is.
         augment: What is done to audio and features; null for nothing.
+        allow_changed: Continue a checkpoint although settings or data are others now.
+        allow_reshard: Continue a checkpoint with another number of processes.
     """
     config = to_yaml(locals())
+    allow = Allowance(allow_changed, allow_reshard)
     if train.ctc_weight or train.freeze:
         raise ConfigError("train.ctc_weight and train.freeze belong to full training; LoRA freezes the base already")
     if model.size is not None:
@@ -57,6 +63,7 @@ def train_lora(
         augment,
         config,
         adapt=lambda base, steps: add_adapter(base, lora, steps, train.seed),
+        allow=allow,
     )
 
 

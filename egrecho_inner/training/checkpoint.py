@@ -2,7 +2,8 @@
 
 A checkpoint is written beside its place and renamed; `_COMPLETE.json` (files, sizes, hashes of the small ones, step,
 world size, fingerprints of config and data) is written last. Resuming takes the newest complete one and says which it
-passed over and why. A checkpoint is deleted only after a newer one is complete.
+passed over and why. A checkpoint is deleted only after a newer one is complete. Shards that several processes write
+(DeepSpeed's, random states) are counted against the world size, when sealing and when resuming.
 """
 
 import hashlib
@@ -19,23 +20,37 @@ logger = logging.getLogger(__name__)
 
 MARKER = "_COMPLETE.json"
 PREFIX = "checkpoint-"
-SMALL = 1_000_000
+WRITING = ".writing"
+EVALUATION = "evaluation.json"
+"""Development scores of a checkpoint; written after it is complete, so not among its sealed files."""
+SMALL = 64_000_000
 """Bytes up to which a file's content is hashed; larger ones are known by their size."""
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is whole or absent."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that the file is whole or absent."""
     beside = path.with_name(path.name + ".tmp")
     with open(beside, "w", encoding="utf-8") as out:
-        json.dump(content, out, indent=1, ensure_ascii=False)
-        out.write("\n")
+        out.write(text)
         out.flush()
         os.fsync(out.fileno())
     os.replace(beside, path)
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the marker of a checkpoint whose files are all there, after bringing them to the disk."""
+    """Write the marker of a checkpoint whose files are all there, after bringing them to the disk.
+
+    Raises:
+        MachineError: A process wrote its part elsewhere.
+    """
+    missing = missing_shard(folder, facts["world_size"])
+    if missing:
+        raise MachineError(f"{folder}: {missing}; all processes must see the same run folder (a shared file system)")
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MARKER):
         handle = os.open(path, os.O_RDONLY)
@@ -47,18 +62,41 @@ def seal(folder: Path, facts: dict[str, Any]) -> None:
     write_json(folder / MARKER, {**facts, "files": files})
 
 
+def missing_shard(folder: Path, world_size: int) -> str | None:
+    """Say which process's part a checkpoint lacks, or None."""
+    states = "rng_state.pth" if world_size == 1 else "rng_state_{}.pth"
+    for rank in range(world_size):
+        if not (folder / states.format(rank)).is_file():
+            return f"{states.format(rank)} of process {rank} of {world_size} is missing"
+    for shards in folder.glob("global_step*"):  # DeepSpeed's
+        if not (folder / "latest").is_file():
+            return f"{shards.name} is there without `latest`"
+        found = len(list(shards.glob("*_optim_states.pt")))
+        if found and found != world_size:
+            return f"{shards.name} has the optimizer of {found} processes instead of {world_size}"
+    return None
+
+
+def sharded(folder: Path) -> bool:
+    """Tell whether a checkpoint's optimizer lies in one file per process."""
+    return any(folder.glob("global_step*"))
+
+
 def publish(folder: Path, final: Path) -> None:
-    """Rename a sealed folder to its place; an incomplete one of that name gives way."""
+    """Rename a complete folder to its place; one of that name gives way, moved aside first."""
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if final.exists():
-        shutil.rmtree(final)
+        os.replace(final, old)
     os.replace(folder, final)
+    shutil.rmtree(old, ignore_errors=True)
     handle = os.open(final.parent, os.O_RDONLY)
     os.fsync(handle)
     os.close(handle)
 
 
-def fault(folder: Path) -> str | None:
-    """Say why a checkpoint cannot be used, or None."""
+def fault(folder: Path, contents: bool = True) -> str | None:
+    """Say why a checkpoint cannot be used, or None; without `contents` no file is read but the marker."""
     marker = folder / MARKER
     if not marker.is_file():
         return f"no {MARKER}: it was not written to the end"
@@ -70,11 +108,11 @@ def fault(folder: Path) -> str | None:
                 return f"{name} is missing"
             if path.stat().st_size != known["bytes"]:
                 return f"{name} has {path.stat().st_size:,} bytes instead of {known['bytes']:,}"
-            if known["sha256"] and hashlib.sha256(path.read_bytes()).hexdigest() != known["sha256"]:
+            if contents and known["sha256"] and hashlib.sha256(path.read_bytes()).hexdigest() != known["sha256"]:
                 return f"{name} has another content than when it was written"
+        return missing_shard(folder, facts["world_size"])
     except (ValueError, KeyError, TypeError) as error:
         return f"{MARKER} does not read: {error}"
-    return None
 
 
 def steps(run: Path) -> list[tuple[int, Path]]:
@@ -83,13 +121,14 @@ def steps(run: Path) -> list[tuple[int, Path]]:
     return sorted(found, reverse=True)
 
 
-def newest(run: Path) -> Path | None:
+def newest(run: Path, quiet: bool = False) -> Path | None:
     """Return the newest complete checkpoint of a run, naming in the log those passed over."""
     for _, folder in steps(run):
         reason = fault(folder)
         if reason is None:
             return folder
-        logger.warning("checkpoint %s is passed over: %s", folder, reason)
+        if not quiet:
+            logger.warning("checkpoint %s is passed over: %s", folder, reason)
     return None
 
 
@@ -98,11 +137,21 @@ def facts(folder: Path) -> dict[str, Any]:
     return json.loads((folder / MARKER).read_text())
 
 
+def sweep(run: Path) -> None:
+    """Remove what a killed run left half written; only the holder of the run's lock may."""
+    leftovers = [run / WRITING, *run.glob(".*.writing"), *run.glob(".*.old"), *run.glob("*.tmp"), *run.glob(".probe-*")]
+    for path in leftovers:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def rotate(run: Path, keep: int, best: Path | None) -> None:
     """Delete the oldest complete checkpoints beyond `keep`, never the best one; incomplete ones go too."""
     complete = []
     for _, folder in steps(run):
-        if fault(folder) is None:
+        if fault(folder, contents=False) is None:
             complete.append(folder)
         elif complete:  # a newer one is complete
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,24 +1,23 @@
 """fit(): the one training entry. Model, processor and data in; a run folder out.
 
-    exp/NAME/ config.yaml  metrics.jsonl  runs/ (TensorBoard)  checkpoint-N/  final/ (full) or adapter/ (LoRA)
+    exp/NAME/ config.yaml  metrics.jsonl  progress.png  runs/ (TensorBoard)  checkpoint-N/
+              final/ (full) or adapter/ (LoRA)
 
 `final/` appears only when training ended; a driver that finds it may merge and evaluate. The same command continues a
-run from its newest complete checkpoint.
+run from its newest complete checkpoint, and does nothing when the run is finished (docs/reliability.md).
 """
 
-import hashlib
+import contextlib
 import logging
 import math
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel, set_peft_model_state_dict
-from safetensors.torch import load_file
+import torch.distributed as dist
+from peft import PeftModel
 from torch import nn
 from transformers import TrainerCallback, WhisperProcessor, set_seed
 
@@ -26,13 +25,18 @@ from egrecho_inner.data.augment import AugmentOptions
 from egrecho_inner.data.batching import BatchOptions, BatchPlan
 from egrecho_inner.data.dataset import CutBatches, CutList, DataOptions, make_augmenter
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.loading import save_folder
 from egrecho_inner.model.whisper import Whisper, Window
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.training import checkpoint
+from egrecho_inner.training import checkpoint, memory, strategy
+from egrecho_inner.training.adalora import AdaLora, is_adalora
+from egrecho_inner.training.lock import RunLock
 from egrecho_inner.training.options import TrainOptions, training_arguments
+from egrecho_inner.training.result import is_finished, save_result, set_aside
+from egrecho_inner.training.resume import Allowance, check_same, digest_model, facts_of
 from egrecho_inner.training.score import DevScorer
-from egrecho_inner.training.trainer import AdaLora, Metrics, WhisperTrainer
+from egrecho_inner.training.stops import Stops
+from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.watch import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ def fit(
     augment: AugmentOptions | None,
     config: str,
     adapt: Callable[[Whisper, int], PeftModel] | None = None,
+    allow: Allowance = Allowance(),
     make_batches: Callable[..., CutBatches] = CutBatches,
     make_trainer: Callable[..., WhisperTrainer] = WhisperTrainer,
 ) -> Path:
@@ -79,44 +84,142 @@ def fit(
         augment: What is done to the audio and features.
         config: The resolved configuration as YAML, kept in the run folder.
         adapt: Puts an adapter on the model, given the run's steps; then only the adapter is trained.
+        allow: What may differ from the checkpoint that is continued.
         make_batches: Makes what turns a batch's cuts into tensors, called as `CutBatches`.
         make_trainer: Makes the trainer, called as `WhisperTrainer`; one with another loss, say.
 
     Returns:
         The folder of the result: `outdir/final` for a model, `outdir/adapter` for an adapter.
+
+    Raises:
+        UserError: A fault the user can mend; `Interrupted` when told to stop, with everything saved.
     """
+    strategy.check_launcher()
     set_seed(train.seed)
-    freeze(model, train.freeze)
-    multilingual = getattr(model.generation_config, "is_multilingual", True)
-    labels = LabelEncoder(processor.tokenizer, data.language, data.task, multilingual)
-    cuts = CutList(data.train)
-    cuts.keep_trainable(labels, data.max_skip_ratio)
-    cuts.keep_short(data.max_seconds)
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    plan = BatchPlan(cuts.durations, batch, train.seed, world_size, train.accumulation, window.padded_share)
-    max_steps = count_steps(plan, train)
-    batches = make_batches(cuts, labels, model.config.num_mel_bins, make_augmenter(augment, train.seed))
-    outdir.mkdir(parents=True, exist_ok=True)
-    args = training_arguments(train, outdir, max_steps, has_dev=data.dev is not None)
-    trained = model if adapt is None else adapt(model, max_steps)
-    trainer = make_trainer(
-        trained,
-        args,
-        train,
-        batches,
-        plan,
-        DevScorer(processor, labels, data, window.window, train),
-        {"data": cuts.digest, "config": digest(config)},
-        make_callbacks(trained, outdir, train),
-    )
-    if args.should_save:
-        (outdir / "config.yaml").write_text(config, encoding="utf-8")
-        describe(trained, cuts, plan, max_steps)
-    resume = checkpoint.newest(outdir)
-    if resume is not None:
-        logger.info("continuing from %s", resume)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    return finish(trainer, processor, outdir, window.window)
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("RANK", "0") == "0":
+            stack.enter_context(RunLock(outdir))
+            checkpoint.sweep(outdir)
+        stops = stack.enter_context(Stops(outdir, train.max_hours))
+        run = Run(model, processor, outdir, data, window, augment, config, allow, stops)
+        run.batches_type, run.trainer_type = make_batches, make_trainer
+        return run.complete(batch, train, adapt)
+
+
+class Run:
+    """One run folder on its way to a result; the arguments are those of `fit`."""
+
+    def __init__(
+        self,
+        model: Whisper,
+        processor: WhisperProcessor,
+        outdir: Path,
+        data: DataOptions,
+        window: WindowOptions,
+        augment: AugmentOptions | None,
+        config: str,
+        allow: Allowance,
+        stops: Stops,
+    ):
+        self.model, self.processor, self.outdir = model, processor, outdir
+        self.data, self.window, self.augment = data, window, augment
+        self.config, self.allow, self.stops = config, allow, stops
+        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        multilingual = getattr(model.generation_config, "is_multilingual", True)
+        self.labels = LabelEncoder(processor.tokenizer, data.language, data.task, multilingual)
+        self.cuts = CutList(data.train)
+        self.cuts.keep_trainable(self.labels, data.max_skip_ratio)
+        self.cuts.keep_short(data.max_seconds)
+        self.base = digest_model(model, processor)
+        self.batches_type: Callable[..., CutBatches] = CutBatches
+        self.trainer_type: Callable[..., WhisperTrainer] = WhisperTrainer
+
+    def complete(
+        self, batch: BatchOptions, train: TrainOptions, adapt: Callable[[Whisper, int], PeftModel] | None
+    ) -> Path:
+        """Train to the end and save the result, halving batches that do not fit if `train.auto_halve` says so."""
+        freeze(self.model, train.freeze)
+        place = self.outdir / ("final" if adapt is None else "adapter")
+        folder = self.newest()
+        halvings = checkpoint.facts(folder).get("halvings", 0) if folder else 0
+        trained: nn.Module | None = None
+        while True:
+            smaller, finer = memory.halve(batch, train, halvings)
+            plan = BatchPlan(
+                self.cuts.durations, smaller, train.seed, self.world_size, finer.accumulation, self.window.padded_share
+            )
+            max_steps = count_steps(plan, train)
+            if is_finished(place, max_steps):
+                self.compare(folder)
+                logger.info(
+                    "%s is finished already; nothing to do (train.max_steps or num_epochs can be raised)", place
+                )
+                return place
+            if trained is None:
+                trained = self.model if adapt is None else adapt(self.model, max_steps)
+            try:
+                trainer = self.make_trainer(trained, plan, finer, max_steps, halvings)
+                self.compare(folder)
+                set_aside(place, trainer.args.should_save)
+                return self.train(trainer, folder, place)
+            except memory.OutOfMemory as error:
+                if not train.auto_halve or (self.world_size > 1 and trainer.state.global_step):
+                    raise
+                halvings += 1
+                logger.warning("%s; halving the batches", error)
+                folder = trainer.save_after_fault()
+                del trainer
+
+    def newest(self) -> Path | None:
+        """Return the checkpoint to continue from, the same on every process."""
+        if os.environ.get("RANK", "0") == "0" or self.world_size == 1:
+            return checkpoint.newest(self.outdir)
+        return checkpoint.newest(self.outdir, quiet=True)
+
+    def facts(self, halvings: int = 0) -> dict[str, Any]:
+        """Return what a checkpoint remembers of this run."""
+        dev = None if self.data.dev is None else CutList(self.data.dev).digest
+        facts = facts_of(self.config, self.cuts.digest, dev, self.base, self.world_size)
+        return {**facts, "halvings": halvings}
+
+    def compare(self, folder: Path | None) -> None:
+        """Refuse to continue another run's checkpoint."""
+        if folder is not None:
+            then = checkpoint.facts(folder)
+            check_same(str(folder), then, self.facts(), self.allow, checkpoint.sharded(folder))
+
+    def make_trainer(
+        self, model: nn.Module, plan: BatchPlan, train: TrainOptions, max_steps: int, halvings: int
+    ) -> WhisperTrainer:
+        """Put the trainer together."""
+        augmenter = make_augmenter(self.augment, train.seed)
+        return self.trainer_type(
+            model,
+            training_arguments(train, self.outdir, max_steps, has_dev=self.data.dev is not None),
+            train,
+            self.batches_type(self.cuts, self.labels, self.model.config.num_mel_bins, augmenter),
+            plan,
+            DevScorer(self.processor, self.labels, self.data, self.window.window, train),
+            self.facts(halvings),
+            make_callbacks(model, self.outdir, train),
+            self.stops,
+            self.data.max_skip_ratio * len(self.cuts),
+        )
+
+    def train(self, trainer: WhisperTrainer, folder: Path | None, place: Path) -> Path:
+        """Train from a checkpoint, or from the start, and save the result."""
+        if trainer.args.should_save:
+            checkpoint.write_text(self.outdir / "config.yaml", self.config)
+            checkpoint.check_space(self.outdir, trainer.checkpoint_bytes())
+            describe(trainer.model, self.cuts, trainer.plan, trainer.args.max_steps)
+        if folder is not None:
+            logger.info("continuing from %s", folder)
+        trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+        trainer.raise_if_stopped()
+        save_result(trainer, self.processor, place, self.window.window)
+        if dist.is_initialized():
+            trainer.accelerator.wait_for_everyone()
+        return place
 
 
 def freeze(model: Whisper, parts: list[str]) -> None:
@@ -148,7 +251,7 @@ def count_steps(plan: BatchPlan, train: TrainOptions) -> int:
 def make_callbacks(model: nn.Module, outdir: Path, train: TrainOptions) -> list[TrainerCallback]:
     """Make what watches and steers the run."""
     callbacks: list[TrainerCallback] = [Metrics(outdir)]
-    if isinstance(model, PeftModel) and model.peft_config["default"].peft_type == "ADALORA":
+    if is_adalora(model):
         callbacks.append(AdaLora())
     if train.patience is not None:
         callbacks.append(Patience(train.patience, train.metric))
@@ -169,11 +272,6 @@ class Patience(TrainerCallback):
             control.should_training_stop = True
 
 
-def digest(text: str) -> str:
-    """Return a short hash of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def describe(model: nn.Module, cuts: CutList, plan: BatchPlan, max_steps: int) -> None:
     """Say what is about to happen."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -183,43 +281,3 @@ def describe(model: nn.Module, cuts: CutList, plan: BatchPlan, max_steps: int) -
         f"{len(cuts):,}", cuts.durations.sum() / 3600, cuts.summary(), max_steps, plan.epochs_at(max_steps),
         100 * plan.padding_share(), f"{trained:,}", f"{total:,}",
     )  # fmt: skip
-
-
-def finish(trainer: WhisperTrainer, processor: WhisperProcessor, outdir: Path, window: Window) -> Path:
-    """Take the best checkpoint's weights and save the result, whole or not at all."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    adapter = isinstance(model, PeftModel)
-    place = outdir / ("adapter" if adapter else "final")
-    best = trainer.state.best_model_checkpoint
-    if not trainer.args.should_save:
-        trainer.accelerator.wait_for_everyone()
-        return place
-    if best is not None and checkpoint.fault(Path(best)) is None:
-        load_weights(model, Path(best))
-        logger.info("the best checkpoint is %s (%s %.5f)", best, trainer.options.metric, trainer.state.best_metric)
-    working = outdir / f".{place.name}.writing"
-    shutil.rmtree(working, ignore_errors=True)
-    if adapter:
-        model.save_pretrained(working)
-        base = model.get_base_model()
-        checkpoint.write_json(working / "training.json", {"input_window": window, "base": base.config._name_or_path})
-    else:
-        save_folder(model, processor, working, window)
-    checkpoint.publish(working, place)
-    logger.info("saved %s", place)
-    trainer.accelerator.wait_for_everyone()
-    return place
-
-
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Load the weights of a checkpoint into a model, every one accounted for."""
-    if isinstance(model, PeftModel):
-        set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
-        return
-    state: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("model*.safetensors")):
-        state |= load_file(file)
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    missing = [name for name in missing if name != "proj_out.weight" and not name.startswith("ctc_head.")]
-    if missing or unexpected:
-        raise ConfigError(f"{folder}: weights {[*missing, *unexpected][:5]} do not belong to this model")

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from transformers import TrainingArguments
 
+from egrecho_inner.config import read_yaml
 from egrecho_inner.errors import ConfigError
 
 Optimizer = Literal["adamw", "lion", "adafactor", "sgd"]
@@ -54,6 +55,8 @@ class TrainOptions:
     """Steps between two evaluations, each followed by a checkpoint."""
     logging_steps: int = 20
     """Steps between two lines of the log."""
+    save_steps: int | None = None
+    """Steps between two checkpoints, where that is to be more often than evaluation; a divisor of eval_steps."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept beside the best one."""
     patience: int | None = None
@@ -64,10 +67,27 @@ class TrainOptions:
     """Processes that load data."""
     seed: int = 42
     """Of everything random."""
+    max_hours: float | None = None
+    """Stop after this long, saved; leave room for one evaluation and one checkpoint before a scheduler's own limit."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """What a NaN or infinite gradient does: end the run, or leave that step's update out."""
+    nonfinite_limit: int = 20
+    """Updates that may be left out in one go."""
+    rehearse: bool | None = None
+    """Run the largest batch once before the first step, to see whether it fits; null does so on a GPU."""
+    auto_halve: bool = False
+    """When memory runs out, halve the batch, double the accumulation and go on; the audio of a step stays the same."""
     deepspeed: str | None = None
     """DeepSpeed configuration (config/ds_zero2.json)."""
+    fsdp: str | None = None
+    """FSDP2 configuration (config/fsdp.yaml); needs GPUs."""
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     """Where metrics go besides metrics.jsonl: tensorboard, wandb, trackio."""
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether the largest batch is run before the first step."""
+        return torch.cuda.is_available() if self.rehearse is None else self.rehearse
 
 
 def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_dev: bool) -> TrainingArguments:
@@ -76,12 +96,9 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
     Raises:
         ConfigError: The machine cannot do what is asked.
     """
+    check_options(options)
     cuda = torch.cuda.is_available()
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if options.precision == "fp16" and not cuda:
-        raise ConfigError("train.precision fp16 needs a GPU; use fp32 here")
-    if options.optimizer == "lion" and options.deepspeed:
-        raise ConfigError("train.optimizer lion is not known to DeepSpeed; use adamw, or train without train.deepspeed")
     return TrainingArguments(
         output_dir=str(outdir),
         max_steps=max_steps,
@@ -107,7 +124,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         eval_strategy="steps" if has_dev else "no",
         eval_steps=options.eval_steps,
         save_strategy="steps",
-        save_steps=options.eval_steps,
+        save_steps=options.save_steps or options.eval_steps,
         logging_strategy="steps",
         logging_steps=options.logging_steps,
         logging_first_step=True,
@@ -123,8 +140,38 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         ddp_backend=None if not distributed else "nccl" if cuda else "gloo",
         ddp_find_unused_parameters=False,
         deepspeed=options.deepspeed,
+        fsdp=bool(options.fsdp),
+        fsdp_config=read_yaml(options.fsdp) if options.fsdp else None,
         report_to=options.report_to or "none",
         disable_tqdm=True,
         seed=options.seed,
         data_seed=options.seed,
     )
+
+
+def check_options(options: TrainOptions) -> None:
+    """Refuse combinations that cannot work, before anything is loaded.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    if options.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("train.precision fp16 needs a GPU; use fp32 here")
+    if options.fsdp and not torch.cuda.is_available():
+        raise ConfigError("train.fsdp needs GPUs (on a CPU accelerate would run plain DDP); leave it out here")
+    if options.fsdp and options.deepspeed:
+        raise ConfigError("train.fsdp and train.deepspeed exclude each other; give one")
+    if options.optimizer == "lion" and options.deepspeed:
+        raise ConfigError("train.optimizer lion is not known to DeepSpeed; use adamw, or train without train.deepspeed")
+    if options.nonfinite == "skip" and options.deepspeed:
+        raise ConfigError(
+            "train.nonfinite skip: DeepSpeed updates before it can be seen; use stop with train.deepspeed"
+        )
+    if options.save_steps is not None and options.eval_steps % options.save_steps:
+        raise ConfigError(
+            f"train.save_steps {options.save_steps} does not divide train.eval_steps {options.eval_steps}"
+        )
+    for name in ("deepspeed", "fsdp"):
+        path = getattr(options, name)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"train.{name}: {path} does not exist; config/ has them")

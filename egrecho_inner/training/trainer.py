@@ -1,10 +1,10 @@
-"""The one trainer: Transformers' Trainer fed by a batch plan, judged by real decoding, saved in whole checkpoints.
+"""The one trainer: Transformers' Trainer fed by a batch plan, judged by real decoding, stopped without loss.
 
-What differs from Transformers' own, each because it goes wrong there (docs/architecture.md tells how):
+What differs from Transformers' own, each because it goes wrong there (docs/reliability.md tells how):
 - batches come from a Lhotse-style plan that is sharded already, so accelerate never touches the loader;
 - the loss is the mean over the target tokens of the global batch, whatever processes and accumulation divide it;
-- evaluation decodes; a non-finite gradient stops the run before it can reach a checkpoint;
-- checkpoints are written beside and renamed; the run folder has plain `metrics.jsonl`.
+- a checkpoint is written before its evaluation, which decodes; a restart evaluates what a killed run still owed;
+- once per step all processes agree whether to stop, in the message that counts the tokens.
 """
 
 import json
@@ -14,28 +14,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from lion_pytorch import Lion
-from peft import PeftModel
+import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader
-from egrecho_inner.errors import DataError
-from egrecho_inner.training import checkpoint
+from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader, single_thread
+from egrecho_inner.errors import DataError, Interrupted, MachineError
+from egrecho_inner.training import checkpoint, flops, memory, strategy
+from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.saving import SavingTrainer
+from egrecho_inner.training.stops import Stops, heed_parent_only
+from egrecho_inner.training.watch import Tally
 
 logger = logging.getLogger(__name__)
 
-CTC_HEAD = "ctc_head.safetensors"
 Evaluate = Callable[[nn.Module], dict[str, float]]
 """Scores the model on the development cuts: names without `eval_` to values; every process calls it."""
 
 
-class WhisperTrainer(Trainer):
+class WhisperTrainer(SavingTrainer):
     """Train a Whisper, or its adapter, on a batch plan.
 
     Args:
@@ -46,6 +47,8 @@ class WhisperTrainer(Trainer):
         plan: Which cuts go together.
         score: Scores the model on the development cuts.
         fingerprint: What a checkpoint must agree with to be continued.
+        stops: Knows when to stop.
+        max_skips: Cuts that may fail to load during training.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class WhisperTrainer(Trainer):
         score: Evaluate,
         fingerprint: dict[str, Any],
         callbacks: list[TrainerCallback],
+        stops: Stops,
+        max_skips: float,
     ):
         # the Trainer wants a dataset where it is to evaluate; evaluate() below never looks at it
         super().__init__(model=model, args=args, callbacks=callbacks, eval_dataset=batches)
@@ -65,68 +70,207 @@ class WhisperTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.options, self.batches, self.plan = options, batches, plan
         self.score, self.fingerprint = score, fingerprint
+        self.stops, self.max_skips = stops, max_skips
         self.tally = Tally()
+        self.stopped: str | None = None
+        self.counter = flops.Counter(self.accelerator.unwrap_model(model))
+        self.peak_flops = flops.peak(args.device, options.precision)
 
     def get_train_dataloader(self) -> DataLoader:
         sampler = PlanSampler(self.plan, self.args.process_index, lambda: self.state.global_step)
-        return make_loader(self.batches, sampler, self.args.dataloader_num_workers, pin=torch.cuda.is_available())
+        loader = make_loader(self.batches, sampler, self.args.dataloader_num_workers, pin=torch.cuda.is_available())
+        loader.worker_init_fn = start_worker
+        return loader
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        if self.options.rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            memory.rehearse(self.model, self.batches, self.plan, self.args.device, self.options.precision)
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        strategy.check(self, self.options)
+        return prepared
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Do what a killed run still owed its last step, then train."""
+        resumed = kwargs.get("resume_from_checkpoint")
+        if resumed and self.owes_evaluation():
+            self._load_rng_state(resumed)
+            self.judge()
+        if self.state.global_step >= self.state.max_steps:  # Transformers would take one step more
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """Take the batches of one step, keep what is for the log, leave what is for the model."""
+        """Take the batches of one step, unless the processes agree to stop before it."""
         began = time.perf_counter()
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        samples, broken = [], ""
+        try:
+            samples = [next(epoch_iterator) for _ in range(num_batches)]
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            broken = " ".join(str(error).split())
         self.tally.waited += time.perf_counter() - began
         self.tally.ids = [sample.pop("ids") for sample in samples]
         for sample in samples:
-            self.tally.audio += sample.pop("seconds")
-            self.tally.padded += sample.pop("padded_seconds")
-            self.tally.note_skipped(sample.pop("skipped"))
-        items = self._get_num_items_in_batch(samples, device)
-        return samples, None if items is None else items.clamp(min=1)
+            self.tally.note(sample)
+            self.tally.flops += self.counter.count(sample)
+        items, stop = self.agree(sum(int((s["labels"] != -100).sum()) for s in samples), broken, device)
+        if stop:
+            self.stopped = stop
+            self.control.should_training_stop = self.control.should_save = True
+            return [], None
+        return samples, torch.tensor(max(items, 1.0), device=device)
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer; Lion is not among Transformers' own without bitsandbytes."""
-        if self.options.optimizer != "lion" or self.optimizer is not None:
-            return super().create_optimizer(model)
-        model = self.model if model is None else model
-        decay = set(self.get_decay_parameter_names(model))
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for name, p in named if name in decay], "weight_decay": self.args.weight_decay},
-            {"params": [p for name, p in named if name not in decay], "weight_decay": 0.0},
-        ]
-        # decoupled_weight_decay False: the decay is scaled by the learning rate, as AdamW's
-        self.optimizer = Lion(groups, lr=self.args.learning_rate, betas=(self.args.adam_beta1, self.args.adam_beta2))
-        return self.optimizer
+    def agree(self, items: int, broken: str, device: torch.device) -> tuple[float, str | None]:
+        """Sum the step's target tokens over all processes, and learn whether one of them must stop.
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm)
-        if not torch.isfinite(torch.as_tensor(norm)):
-            self.stop_on_nonfinite(float(norm))
-        return norm
+        Raises:
+            DataError: More cuts than allowed could not be used.
+        """
+        mine = [float(items), float(self.stops.asked()), float(len(self.tally.skipped)), float(bool(broken))]
+        ours = torch.tensor(mine, dtype=torch.float64, device=device)
+        if dist.is_initialized():
+            dist.all_reduce(ours)
+        total, asked, skipped, broke = ours.tolist()
+        if skipped > self.max_skips:
+            self.report_skips(int(skipped))
+        if broke:
+            return total, f"!{broken or 'a loader process of another process died'}"
+        return total, (self.stops.reason or "another process was told to stop") if asked else None
 
-    def stop_on_nonfinite(self, norm: float) -> None:
-        """Leave before the optimizer takes the step, naming the batch.
+    def report_skips(self, skipped: int) -> None:
+        """Leave when too many cuts could not be used.
 
         Raises:
             DataError: Always.
         """
-        path = Path(self.args.output_dir) / f"nonfinite-{self.state.global_step}-rank{self.args.process_index}.json"
-        checkpoint.write_json(path, {"step": self.state.global_step, "grad_norm": str(norm), "ids": self.tally.ids})
+        path = Path(self.args.output_dir) / f"skipped-rank{self.args.process_index}.json"
+        checkpoint.write_json(path, self.tally.skipped)
+        first = next(iter(self.tally.skipped.values()), "seen by another process")
         raise DataError(
-            f"the gradient norm is {norm} at step {self.state.global_step}; its cuts are in {path}; check their audio "
-            "and text, or lower train.learning_rate; the same command continues from the last checkpoint"
+            f"{skipped} training cuts could not be used, more than data.max_skip_ratio allows ({self.max_skips:.0f}); "
+            f"first: {first}; all are in {path}; mend the data or raise the limit"
         )
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the development cuts; the log line has Transformers' names."""
+    def raise_if_stopped(self) -> None:
+        """After train(): leave with the exit code of why it ended early.
+
+        Raises:
+            MachineError: A loader process died.
+            Interrupted: The run was told to stop.
+        """
+        if self.stopped is None:
+            return
+        step = f"checkpoint-{self.state.global_step} is complete; the same command continues"
+        if self.stopped.startswith("!"):
+            raise MachineError(
+                f"{self.stopped[1:]}; most often the machine's memory is full: fewer train.workers, a smaller "
+                f"batch.max_duration; {step}"
+            )
+        raise Interrupted(f"{self.stopped}: stopped at step {self.state.global_step}/{self.state.max_steps}; {step}")
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        with memory.named(inputs, self.plan.options, self.state.global_step):
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    def save_after_fault(self) -> Path | None:
+        """Save the last whole step after a failed one, and let go of its memory; the checkpoint, None at step 0."""
+        self.model.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self.state.global_step == 0:
+            return None
+        self._save_checkpoint(self.model, None)
+        return Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimizer; Lion is not among Transformers' own without bitsandbytes."""
+        if self.options.optimizer == "lion" and self.optimizer is None:
+            model = self.model if model is None else model
+            self.optimizer = make_lion(model, set(self.get_decay_parameter_names(model)), self.args)
+        return super().create_optimizer(model)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        if not torch.isfinite(torch.as_tensor(norm)):
+            self.meet_nonfinite(model, float(norm))
+        return norm
+
+    def meet_nonfinite(self, model: nn.Module, norm: float) -> None:
+        """Stop before the optimizer takes the step, or leave the step out and count it.
+
+        Raises:
+            DataError: By `train.nonfinite: stop`, or after too many of them.
+        """
+        self.tally.nonfinite += 1
+        step, scaler = self.state.global_step, self.accelerator.scaler
+        if scaler is not None and scaler.is_enabled():  # fp16: the scaler leaves the step out and lowers its scale
+            if scaler.get_scale() >= 1e-5:
+                return
+            raise DataError(
+                f"the fp16 loss scale fell to {scaler.get_scale():g} at step {step}; use train.precision bf16"
+            )
+        path = Path(self.args.output_dir) / f"nonfinite-{step}-rank{self.args.process_index}.json"
+        checkpoint.write_json(path, {"step": step, "grad_norm": str(norm), "ids": self.tally.ids})
+        if self.options.nonfinite == "skip" and self.tally.nonfinite <= self.options.nonfinite_limit:
+            logger.warning("the gradient norm is %s at step %d: no update; its cuts are in %s", norm, step, path)
+            model.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
+            return
+        count = f", the {self.tally.nonfinite}th of this run," if self.options.nonfinite == "skip" else ""
+        raise DataError(
+            f"the gradient norm is {norm}{count} at step {step}; its cuts are in {path}; check their audio and text, "
+            "lower train.learning_rate, or train.nonfinite skip; the same command continues from the last checkpoint"
+        )
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, model: nn.Module, trial: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Log; save; then evaluate, so that being killed while decoding costs no step."""
+        evaluate, save = self.control.should_evaluate, self.control.should_save
+        self.control.should_evaluate = self.control.should_save = False
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
+        if save:
+            self._save_checkpoint(model, trial)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+        if evaluate:
+            self.judge()
+
+    def owes_evaluation(self) -> bool:
+        """Tell whether the step reached has an evaluation due that its checkpoint does not know of."""
+        step = self.state.global_step
+        due = step and (step % self.state.eval_steps == 0 or step >= self.state.max_steps)
+        done = any(entry["step"] == step and "eval_loss" in entry for entry in self.state.log_history)
+        return bool(due) and not done and self.args.eval_strategy != "no"
+
+    def judge(self) -> None:
+        """Evaluate and note the best step, from the checkpoint's own scores if it was evaluated before."""
+        path = Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}" / checkpoint.EVALUATION
+        self.stops.nothing_to_lose = self.saved_step == self.state.global_step
+        try:
+            scores = self.evaluate(json.loads(path.read_text()) if path.is_file() else None)
+        finally:
+            self.stops.nothing_to_lose = False
+        self._determine_best_metric(scores, None)
+        if self.args.should_save and path.parent.is_dir():
+            checkpoint.write_json(path, scores)
+
+    def evaluate(self, known: dict[str, float] | None = None, *_: Any, **__: Any) -> dict[str, float]:
+        """Score the development cuts; the log line has Transformers' names.
+
+        Args:
+            known: The scores, where they are known.
+        """
         began = time.perf_counter()
-        scores = {f"eval_{name}": value for name, value in self.score(self.model).items()}
-        runtime = time.perf_counter() - began
-        cuts = scores.pop("eval_cuts", 0)
-        scores |= {"eval_runtime": round(runtime, 4), "eval_samples_per_second": round(cuts / max(runtime, 1e-9), 3)}
-        self.tally.began += runtime  # evaluation is not training time
-        self.log(scores)
+        scores = known
+        if scores is None:
+            scores = {f"eval_{name}": value for name, value in self.score(self.model).items()}
+            runtime = time.perf_counter() - began
+            cuts = scores.pop("eval_cuts", 0)
+            scores["eval_runtime"] = round(runtime, 4)
+            scores["eval_samples_per_second"] = round(cuts / max(runtime, 1e-9), 3)
+        self.tally.began += time.perf_counter() - began  # evaluation is not training time
+        self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
 
@@ -134,109 +278,11 @@ class WhisperTrainer(Trainer):
         """Add speed to the training line, and put the plan's epoch in place of the Trainer's."""
         self.state.epoch = round(self.plan.epochs_at(self.state.global_step), 4)
         if "loss" in logs:
-            logs |= self.tally.speed(self.args.world_size)
+            logs |= self.tally.speed(self.args.world_size, self.peak_flops)
         super().log(logs)
 
-    def _get_output_dir(self, trial: Any) -> str:
-        # where super()._save_checkpoint writes "checkpoint-N": beside the place it is renamed to when whole
-        return str(Path(self.args.output_dir) / ".writing")
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        run = Path(self.args.output_dir)
-        name = f"{checkpoint.PREFIX}{self.state.global_step}"
-        if self.state.best_global_step:
-            self.state.best_model_checkpoint = str(run / f"{checkpoint.PREFIX}{self.state.best_global_step}")
-        if self.args.should_save:
-            checkpoint.check_space(run, self.checkpoint_bytes())
-        self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            checkpoint.seal(
-                run / ".writing" / name,
-                {"step": self.state.global_step, "world_size": self.args.world_size, **self.fingerprint},
-            )
-            checkpoint.publish(run / ".writing" / name, run / name)
-            best = self.state.best_model_checkpoint
-            checkpoint.rotate(run, self.options.keep_checkpoints, Path(best) if best else None)
-        self.accelerator.wait_for_everyone()
-
-    def checkpoint_bytes(self) -> int:
-        """Estimate a checkpoint: all weights, and two moments for those that are trained."""
-        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return weights + 2 * sum(p.numel() * 4 for p in self.model.parameters() if p.requires_grad)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        head = getattr(self.model, "ctc_head", None)
-        if head is not None and self.args.should_save:
-            safetensors.torch.save_file(head.state_dict(), Path(output_dir) / CTC_HEAD)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        head = getattr(self.model, "ctc_head", None)
-        if head is not None:
-            head.load_state_dict(safetensors.torch.load_file(Path(resume_from_checkpoint) / CTC_HEAD))
-
-
-class Tally:
-    """What the trainer counts between two lines of the log."""
-
-    def __init__(self) -> None:
-        self.ids: list[list[str]] = []
-        self.skipped: dict[str, str] = {}
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin a new line."""
-        self.audio = self.padded = self.waited = 0.0
-        self.began = time.perf_counter()
-
-    def note_skipped(self, skipped: list[tuple[str, str]]) -> None:
-        """Name a cut that could not be used, once."""
-        for cut, reason in skipped:
-            if cut not in self.skipped:
-                logger.warning("left out: %s", reason)
-                self.skipped[cut] = reason
-
-    def speed(self, world_size: int) -> dict[str, float]:
-        """Return this process's figures (audio seconds times the processes) and begin anew."""
-        elapsed = max(time.perf_counter() - self.began, 1e-9)
-        figures = {
-            "audio_seconds_per_second": round(world_size * self.audio / elapsed, 1),
-            "padding": round(1 - self.audio / max(self.padded, 1e-9), 4),
-            "data_wait": round(self.waited / elapsed, 4),
-        }
-        if self.skipped:
-            figures["skipped"] = len(self.skipped)
-        if torch.cuda.is_available():
-            figures["peak_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
-        self.reset()
-        return figures
-
-
-class Metrics(TrainerCallback):
-    """Write every line of the log to `metrics.jsonl` and to the console."""
-
-    def __init__(self, run: Path):
-        self.path = run / "metrics.jsonl"
-
-    def on_log(self, args: TrainingArguments, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
-        if state.is_world_process_zero and logs:
-            logs = {name: value for name, value in logs.items() if name != "total_flos"}
-            with open(self.path, "a", encoding="utf-8") as out:
-                out.write(json.dumps({"step": state.global_step, **logs}) + "\n")
-            logger.info("step %d/%d %s", state.global_step, state.max_steps, shorten(logs))
-
-
-class AdaLora(TrainerCallback):
-    """Re-allocate AdaLoRA's ranks after each step, before the gradients are cleared: the Trainer never does."""
-
-    def on_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        whole: PeftModel = getattr(model, "module", model)
-        whole.base_model.update_and_allocate(state.global_step)
-
-
-def shorten(logs: dict[str, Any]) -> dict[str, Any]:
-    """Round the numbers of a log line for the eye."""
-    return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in logs.items()}
+def start_worker(number: int) -> None:
+    """Begin a loader process."""
+    single_thread(number)
+    heed_parent_only()

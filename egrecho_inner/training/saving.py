@@ -1,0 +1,145 @@
+"""The Trainer's saving and loading, made whole: a checkpoint appears complete or not at all.
+
+In: Transformers' Trainer writes its files into `.writing/checkpoint-N`; out: sealed and renamed to `checkpoint-N`,
+older ones rotated. Non-finite weights and a full disk end the run before they cost an earlier checkpoint.
+"""
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import Trainer
+
+from egrecho_inner.errors import DataError, MachineError, ModelError
+from egrecho_inner.training import adalora, checkpoint
+from egrecho_inner.training.adalora import is_adalora
+from egrecho_inner.training.options import TrainOptions
+
+logger = logging.getLogger(__name__)
+
+CTC_HEAD = "ctc_head.safetensors"
+DISK_WORDS = ("iostream error", "writing file", "No space left", "File too large", "Disk quota", "os error 28")
+"""How torch and safetensors say that a write failed."""
+
+
+class SavingTrainer(Trainer):
+    """A Trainer whose checkpoints are whole; `options` and `fingerprint` are set by the subclass."""
+
+    options: TrainOptions
+    fingerprint: dict[str, Any]
+    saved_step = -1
+    """The step of the newest checkpoint written or loaded."""
+
+    def _get_output_dir(self, trial: Any) -> str:
+        # where super()._save_checkpoint writes "checkpoint-N": beside the place it is renamed to when whole
+        return str(Path(self.args.output_dir) / checkpoint.WRITING)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.saved_step == self.state.global_step:
+            return
+        run = Path(self.args.output_dir)
+        name = f"{checkpoint.PREFIX}{self.state.global_step}"
+        writing = run / checkpoint.WRITING
+        self.check_weights()
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(run / f"{checkpoint.PREFIX}{self.state.best_global_step}")
+        if self.args.should_save:
+            shutil.rmtree(writing, ignore_errors=True)
+            checkpoint.check_space(run, self.checkpoint_bytes())
+        self.accelerator.wait_for_everyone()
+        with disk_faults_named(run, writing):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                checkpoint.seal(writing / name, {"step": self.state.global_step, **self.fingerprint})
+                checkpoint.publish(writing / name, run / name)
+                writing.rmdir()
+        if self.args.should_save:
+            best = self.state.best_model_checkpoint
+            checkpoint.rotate(run, self.options.keep_checkpoints, Path(best) if best else None)
+        self.accelerator.wait_for_everyone()
+        self.saved_step = self.state.global_step
+
+    def check_weights(self) -> None:
+        """Refuse to save what nobody could go on from.
+
+        Raises:
+            DataError: A trained weight is not finite.
+        """
+        for name, weight in self.model.named_parameters():
+            if weight.requires_grad and not torch.isfinite(weight.detach()).all():
+                raise DataError(
+                    f"{name} holds NaN or infinite values at step {self.state.global_step}, which is not saved; lower "
+                    "train.learning_rate; the same command continues from the last checkpoint"
+                )
+
+    def checkpoint_bytes(self) -> int:
+        """Estimate a checkpoint: the weights that are saved, and two moments for those that are trained."""
+        trained = sum(p.numel() * 4 for p in self.model.parameters() if p.requires_grad)
+        adapter = hasattr(self.model, "peft_config")
+        return 2 * trained + (
+            trained if adapter else sum(p.numel() * p.element_size() for p in self.model.parameters())
+        )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if is_adalora(self.model) and self.args.should_save:
+            adalora.save_state(self.model, Path(output_dir))
+        head = getattr(self.model, "ctc_head", None)
+        if head is not None and self.args.should_save:
+            safetensors.torch.save_file(head.state_dict(), Path(output_dir) / CTC_HEAD)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if is_adalora(self.model):
+            adalora.load_state(self.model, Path(resume_from_checkpoint))
+            return
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        head = getattr(self.model, "ctc_head", None)
+        if head is not None:
+            head.load_state_dict(safetensors.torch.load_file(Path(resume_from_checkpoint) / CTC_HEAD))
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Account for every weight of a checkpoint that is continued.
+
+        Raises:
+            ModelError: Some are missing or belong to another model.
+        """
+        missing = [k for k in load_result.missing_keys if k != "proj_out.weight" and not k.startswith("ctc_head.")]
+        if missing or load_result.unexpected_keys:
+            odd = [*missing, *load_result.unexpected_keys]
+            raise ModelError(f"the checkpoint's weights are another model's: {len(odd)} of them, e.g. {odd[:3]}")
+
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        place = super()._init_training_state(max_steps, *args, **kwargs)
+        # Transformers takes the old run's logging, evaluation and saving steps from its state
+        self.state.compute_steps(self.args, max_steps)
+        self.saved_step = self.state.global_step if self.state.global_step else -1
+        return place
+
+
+@contextlib.contextmanager
+def disk_faults_named(run: Path, writing: Path) -> Iterator[None]:
+    """Turn a failed write into one line, and take its remains away.
+
+    Raises:
+        MachineError: The disk is full, or writing was refused.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        text = " ".join(str(error).split())
+        if not isinstance(error, OSError) and not any(words in text for words in DISK_WORDS):
+            raise
+        shutil.rmtree(writing, ignore_errors=True)
+        last = checkpoint.steps(run)
+        raise MachineError(
+            f"{run}: a checkpoint could not be written ({text[:200]}); free space and repeat the command, it continues "
+            f"from {last[0][1].name if last else 'the start'}"
+        ) from error

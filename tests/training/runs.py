@@ -1,0 +1,115 @@
+"""A small training run for tests, in this process or in a forked child that may be killed.
+
+Everything random is on: dropout, SpecAugment, volume; nothing takes longer than a few seconds.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from tiny import tiny_model, tiny_processor
+
+from egrecho_inner.config import to_yaml
+from egrecho_inner.data.augment import AugmentOptions, VolumeOptions
+from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.data.dataset import DataOptions
+from egrecho_inner.errors import UserError
+from egrecho_inner.model.adapters import LoraOptions, add_adapter
+from egrecho_inner.training.fit import WindowOptions, fit
+from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.resume import Allowance
+from egrecho_inner.training.trainer import WhisperTrainer
+
+TRAIN = TrainOptions(
+    max_steps=7, learning_rate=1e-3, eval_steps=3, logging_steps=1, workers=0, report_to=[], metric="loss"
+)
+
+
+def train(
+    cuts: Path,
+    out: Path,
+    dev: Path | None = None,
+    lora: LoraOptions | None = None,
+    allow: Allowance = Allowance(),
+    batch: BatchOptions = BatchOptions(max_duration=None, batch_size=3),
+    **changes: Any,
+) -> Path:
+    """Train a tiny model with dropout and augmentation; the arguments are `fit`'s, `changes` go to TrainOptions."""
+    processor = tiny_processor()
+    model = tiny_model(processor, layers=1)
+    model.config.dropout = 0.1
+    for module in model.modules():
+        if hasattr(module, "dropout") and isinstance(module.dropout, float):
+            module.dropout = 0.1
+    options = dataclasses.replace(TRAIN, **changes)
+    data = DataOptions(train=str(cuts), dev=None if dev is None else str(dev))
+    augment = AugmentOptions(volume=VolumeOptions())
+    config = to_yaml({"data": data, "batch": batch, "train": options, "augment": augment, "lora": lora})
+    adapt = None if lora is None else lambda base, steps: add_adapter(base, lora, steps, options.seed)
+    return fit(
+        model, processor, out, data, batch, options, WindowOptions(), augment, config, adapt, allow=allow
+    )  # fmt: skip
+
+
+def in_child(work: Callable[[], Any]) -> int:
+    """Run a function in a forked child; its exit code, negative for the signal that ended it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except UserError as error:
+            sys.stderr.write(f"error: {error}\n")
+            code = error.exit_code
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def kill_at_step(step: int, number: int = signal.SIGKILL) -> None:
+    """Make every trainer of this process send itself a signal when a step has been taken, before it is saved."""
+    kept = WhisperTrainer._maybe_log_save_evaluate
+
+    def dying(self: WhisperTrainer, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step == step:
+            os.kill(os.getpid(), number)
+        kept(self, *args, **kwargs)
+
+    WhisperTrainer._maybe_log_save_evaluate = dying
+
+
+def kill_in_save(step: int) -> None:
+    """Make every trainer of this process die in the middle of writing a checkpoint."""
+    kept = WhisperTrainer._save_optimizer_and_scheduler
+
+    def dying(self: WhisperTrainer, folder: str) -> None:
+        if self.state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        kept(self, folder)
+
+    WhisperTrainer._save_optimizer_and_scheduler = dying
+
+
+def weights(place: Path) -> dict[str, torch.Tensor]:
+    """Load the weights of a result."""
+    return load_file(next(place.glob("*.safetensors")))
+
+
+def same(left: Path, right: Path) -> bool:
+    """Tell whether two results hold the same bits."""
+    one, other = weights(left), weights(right)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
