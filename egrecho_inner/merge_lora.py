@@ -40,12 +40,11 @@ def merge_lora(
         cuts: Manifest whose first cuts make the batch of the proof; noise is used if not given.
         language: Language of cuts that name none.
     """
-    out = Path(outdir)
-    if out.exists() and not (out / "config.json").is_file() and any(out.iterdir()):
-        raise ConfigError(f"{outdir} exists and is not a model folder; give an empty or new folder to --outdir")
     base = base or read_adapter_config(Path(adapter)).get("base_model_name_or_path")
     if not base:
         raise ConfigError(f"{adapter} does not name its base; give --base")
+    out = Path(outdir)
+    check_outdir(out, Path(adapter), Path(base))
     window = read_training(Path(adapter)).get("input_window", "30s")
     model, processor = load_model(base), load_processor(base)
     adapted = load_adapter(model, adapter).eval()
@@ -58,11 +57,29 @@ def merge_lora(
     working = out.with_name(f".{out.name}.writing")
     shutil.rmtree(working, ignore_errors=True)
     working.parent.mkdir(parents=True, exist_ok=True)
-    save_folder(merged, processor, working, window)
-    with torch.no_grad():
-        prove(before, load_model(str(working)).eval()(**batch).logits)
-    publish(working, out)
+    try:
+        save_folder(merged, processor, working, window)
+        with torch.no_grad():
+            prove(before, load_model(str(working)).eval()(**batch).logits)
+        publish(working, out)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
     logger.info("merged %s into %s: %s", adapter, base, outdir)
+
+
+def check_outdir(out: Path, adapter: Path, base: Path) -> None:
+    """Refuse to write over anything but an earlier model of ours.
+
+    Raises:
+        ConfigError: The folder holds something else, or is the adapter's or the base's.
+    """
+    if out.resolve() in (adapter.resolve(), base.resolve()):
+        raise ConfigError(f"{out} is what is merged; give a new folder to --outdir")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    config = out / "config.json"
+    if not config.is_file() or "input_window" not in config.read_text(encoding="utf-8", errors="replace"):
+        raise ConfigError(f"{out} exists and is no model folder of ours; give an empty or new folder to --outdir")
 
 
 def proof_batch(

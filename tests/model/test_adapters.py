@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny import tiny_model, tiny_processor
 from torch import nn
@@ -113,8 +114,6 @@ def test_an_adapter_of_another_depth_is_refused(folder) -> None:
 
 @pytest.mark.parametrize("names", [["q_proj", "v_proj"], ["self_attn.q_proj", "self_attn.v_proj"]])
 def test_depth_is_checked_for_adapters_made_elsewhere_too(names: list[str], tmp_path) -> None:
-    from peft import LoraConfig, get_peft_model
-
     get_peft_model(fresh(), LoraConfig(r=4, target_modules=names)).save_pretrained(tmp_path / "adapter")
     check_adapter(fresh(), tmp_path / "adapter")
     assert "it was made for a shallower model" in refused(tmp_path / "adapter", fresh(3))
