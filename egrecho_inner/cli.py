@@ -16,6 +16,8 @@ COMMANDS = {
     "filter": ("egrecho_inner.filter_cuts:filter_cuts", "labelled cuts -> those worth learning from"),
     "pack": ("egrecho_inner.pack_cuts:pack_cuts", "neighbouring utterances -> windows near 30 s"),
     "init-student": ("egrecho_inner.init_student:init_student", "a teacher -> a student of some of its layers"),
+    "speculate": ("egrecho_inner.speculate:speculate", "teacher + student -> speed of both together, same words"),
+    "side-by-side": ("egrecho_inner.side_by_side:side_by_side", "result folders -> models beside each other"),
     "compare": ("egrecho_inner.compare:compare", "two result folders -> better, worse or within noise"),
 }
 LAUNCHED = (
