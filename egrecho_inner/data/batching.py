@@ -99,14 +99,15 @@ class BatchPlan:
         keys = costs * (1 + rng.uniform(-JITTER, JITTER, len(costs)))
         order = rng.permutation(len(keys))
         order = order[np.argsort(keys[order], kind="stable")]
-        ends = self._cut(costs[order])
-        batches = np.split(order, ends[:-1])
         group = self.world_size * self.accumulation
-        whole = len(batches) // group * group
-        rest = np.concatenate(batches[whole:]) if whole < len(batches) else np.empty(0, dtype=np.int64)
-        # the last, incomplete step is divided among all; fewer cuts than that wait for the next epoch's order
-        tail = np.array_split(rest, group) if len(rest) >= group else []
-        batches = [Batch(epoch, part, bool(padded[part].any())) for part in [*batches[:whole], *tail]]
+        if self.options.batch_size is not None:
+            spare = len(order) % (self.options.batch_size * group)
+            if spare < group:  # too few for one cut each: they wait for the next epoch's draw
+                order = np.delete(order, rng.choice(len(order), spare, replace=False))
+            parts = divide_last(np.split(order, self._cut(costs[order])[:-1]), group)
+        else:
+            parts = halve_largest(np.split(order, self._cut(costs[order])[:-1]), group, rng)
+        batches = [Batch(epoch, part, bool(padded[part].any())) for part in parts]
         steps = [batches[begin : begin + group] for begin in range(0, len(batches), group)]
         if self.options.short_first and epoch == 0:
             return steps
@@ -173,3 +174,27 @@ class BatchPlan:
         batches = [batch for step in self.steps_of(epoch) for batch in step]
         total = sum(map(self.padded_seconds, batches))
         return 1 - sum(float(self.durations[batch.positions].sum()) for batch in batches) / total
+
+
+def divide_last(batches: list[np.ndarray], group: int) -> list[np.ndarray]:
+    """Share the cuts of the last, incomplete step among all its batches: the same cuts however a step is divided."""
+    whole = len(batches) // group * group
+    rest = batches[whole:]
+    return [*batches[:whole], *(np.array_split(np.concatenate(rest), group) if rest else [])]
+
+
+def halve_largest(batches: list[np.ndarray], group: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Halve the batches of most cuts until steps are whole; where each has but one cut, leave out some at random.
+
+    No batch grows, and no length is preferred: leaving out the last ones would never train on the longest cuts.
+    """
+    while missing := -len(batches) % group:
+        sizes = np.array([len(batch) for batch in batches])
+        chosen = np.argsort(-sizes, kind="stable")[:missing]
+        chosen = set(chosen[sizes[chosen] > 1].tolist())
+        if not chosen:
+            spare = set(rng.choice(len(batches), len(batches) % group, replace=False).tolist())
+            return [batch for place, batch in enumerate(batches) if place not in spare]
+        halves = [np.array_split(batch, 2) if place in chosen else [batch] for place, batch in enumerate(batches)]
+        batches = [half for parts in halves for half in parts]
+    return batches
