@@ -214,7 +214,8 @@ class Run:
             describe(trainer.model, self.cuts, trainer.plan, trainer.args.max_steps)
         if folder is not None:
             logger.info("continuing from %s", folder)
-        trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+        with memory.faults_named():
+            trainer.train(resume_from_checkpoint=str(folder) if folder else None)
         trainer.raise_if_stopped()
         save_result(trainer, self.processor, place, self.window.window)
         if dist.is_initialized():

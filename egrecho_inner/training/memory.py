@@ -21,6 +21,11 @@ from egrecho_inner.training.options import TrainOptions
 logger = logging.getLogger(__name__)
 
 
+LOADER_DIED = "DataLoader worker"
+"""How torch begins to say that a loader process died."""
+LOADER_REMEDY = "Most often the machine's memory is full: fewer train.workers, a smaller batch.max_duration"
+
+
 class OutOfMemory(MachineError):
     """A batch did not fit."""
 
@@ -47,6 +52,27 @@ def named(inputs: dict[str, Any], batch: BatchOptions, step: int | str) -> Itera
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(describe(rows, frames / 100, tokens, batch, step)) from error
+
+
+@contextlib.contextmanager
+def faults_named() -> Iterator[None]:
+    """Name what `named` cannot see: memory that runs out in the optimizer, a loader process that dies at any moment.
+
+    Raises:
+        MachineError: Instead of torch's error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(
+                "out of memory outside of a batch (optimizer or evaluation): set batch.max_duration lower, freeze "
+                "parts, use an adapter, or shard the optimizer with train.deepspeed config/ds_zero2.json"
+            ) from error
+        if LOADER_DIED not in str(error):
+            raise
+        text = " ".join(str(error).split())
+        raise MachineError(f"{text} {LOADER_REMEDY}; the same command continues from the last checkpoint") from error
 
 
 def describe(rows: int, longest: float, tokens: int, batch: BatchOptions, step: int | str) -> str:

@@ -107,7 +107,7 @@ class WhisperTrainer(SavingTrainer):
         try:
             samples = [next(epoch_iterator) for _ in range(num_batches)]
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if memory.LOADER_DIED not in str(error):
                 raise
             broken = " ".join(str(error).split())
         self.tally.waited += time.perf_counter() - began
@@ -135,7 +135,7 @@ class WhisperTrainer(SavingTrainer):
         total, asked, skipped, broke = ours.tolist()
         if skipped > self.max_skips:
             self.report_skips(int(skipped))
-        if broke:
+        if broke and not asked:
             return total, f"!{broken or 'a loader process of another process died'}"
         return total, (self.stops.reason or "another process was told to stop") if asked else None
 
@@ -164,10 +164,7 @@ class WhisperTrainer(SavingTrainer):
             return
         step = f"checkpoint-{self.state.global_step} is complete; the same command continues"
         if self.stopped.startswith("!"):
-            raise MachineError(
-                f"{self.stopped[1:]}; most often the machine's memory is full: fewer train.workers, a smaller "
-                f"batch.max_duration; {step}"
-            )
+            raise MachineError(f"{self.stopped[1:]} {memory.LOADER_REMEDY}; {step}")
         raise Interrupted(f"{self.stopped}: stopped at step {self.state.global_step}/{self.state.max_steps}; {step}")
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:

@@ -82,10 +82,11 @@ def in_child(work: Callable[[], Any]) -> int:
 
 def kill_at_step(step: int, number: int = signal.SIGKILL) -> None:
     """Make every trainer of this process send itself a signal when a step has been taken, before it is saved."""
-    kept = WhisperTrainer._maybe_log_save_evaluate
+    kept, sent = WhisperTrainer._maybe_log_save_evaluate, []
 
     def dying(self: WhisperTrainer, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step == step:
+        if self.state.global_step == step and not sent:  # it is called once more when the loop ends
+            sent.append(step)
             os.kill(os.getpid(), number)
         kept(self, *args, **kwargs)
 

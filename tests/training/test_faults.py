@@ -1,0 +1,156 @@
+"""Numbers that blow up, memory that runs out, cuts that do not load: named, limited, never saved."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from runs import same, train, weights
+from tiny import speech_cuts
+
+from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.training import checkpoint, memory
+from egrecho_inner.training.memory import OutOfMemory, halve
+from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.trainer import WhisperTrainer
+
+
+@pytest.fixture(scope="module")
+def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return speech_cuts(tmp_path_factory.mktemp("cuts"), n=11)
+
+
+def break_gradient(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Make the loss of some steps NaN."""
+    kept = WhisperTrainer.compute_loss
+
+    def broken(self: WhisperTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = kept(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step in steps else loss
+
+    monkeypatch.setattr(WhisperTrainer, "compute_loss", broken)
+
+
+def test_nan_stops_before_the_step_names_its_cuts_and_can_be_mended(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        break_gradient(broken, 4)
+        with pytest.raises(DataError, match=r"gradient norm is nan at step 4; its cuts are in .*nonfinite-4"):
+            train(cuts, tmp_path / "run")
+    note = json.loads((tmp_path / "run" / "nonfinite-4-rank0.json").read_text())
+    assert len(note["ids"][0]) == 3
+    assert [step for step, _ in checkpoint.steps(tmp_path / "run")] == [3]
+    train(cuts, tmp_path / "run")
+    train(cuts, tmp_path / "whole")
+    assert same(tmp_path / "run" / "final", tmp_path / "whole" / "final")
+
+
+def test_nan_is_skipped_and_counted_up_to_a_limit(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_gradient(monkeypatch, 2, 4)
+    train(cuts, tmp_path / "run", nonfinite="skip")
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run" / "final").values())
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row.get("nonfinite", 0) for row in rows if "loss" in row] == [0, 0, 1, 1, 2, 2, 2]
+    with pytest.raises(DataError, match="the 2th of this run"):
+        train(cuts, tmp_path / "limit", nonfinite="skip", nonfinite_limit=1)
+
+
+def test_skipped_step_changes_no_weight(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(cuts, tmp_path / "two", max_steps=2, schedule="constant", warmup_steps=0)
+    break_gradient(monkeypatch, 2)
+    train(cuts, tmp_path / "three", max_steps=3, schedule="constant", warmup_steps=0, nonfinite="skip", eval_steps=9)
+    assert same(tmp_path / "two" / "final", tmp_path / "three" / "final")
+
+
+def test_weights_that_are_not_finite_are_never_saved(cuts: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"learning_rate"):
+        train(cuts, tmp_path, learning_rate=1e38, optimizer="sgd", max_grad_norm=0.0, eval_steps=1, warmup_steps=0)
+    for _, folder in checkpoint.steps(tmp_path):
+        assert all(torch.isfinite(value).all() for value in weights(folder).values())
+
+
+def too_long(limit: float) -> Any:
+    """Make a `training_step` that has memory for so many padded frames."""
+    kept = torch.nn.Module.__call__
+
+    def call(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if "input_features" in kwargs:
+            rows, _, frames = kwargs["input_features"].shape
+            if rows * frames / 100 > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return kept(self, *args, **kwargs)
+
+    return call
+
+
+def test_out_of_memory_names_the_batch_and_a_remedy(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.Module, "__call__", too_long(4.0))
+    batch = BatchOptions(max_duration=9.0)
+    with pytest.raises(OutOfMemory, match=r"step \d+ with \d cuts of up to \d\.\d s .*set batch.max_duration to \d"):
+        train(cuts, tmp_path / "late", batch=batch)
+    with pytest.raises(OutOfMemory, match=r"step 0 \(rehearsal\)"):
+        train(cuts, tmp_path / "early", batch=batch, rehearse=True)
+
+
+def test_batches_are_halved_until_they_fit_and_stay_so_after_a_restart(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.Module, "__call__", too_long(5.0))
+    batch = BatchOptions(max_duration=9.0)
+    train(cuts, tmp_path, batch=batch, auto_halve=True, max_steps=4)
+    assert checkpoint.facts(checkpoint.newest(tmp_path))["halvings"] >= 1
+    train(cuts, tmp_path, batch=batch, auto_halve=True, max_steps=6)
+    assert checkpoint.facts(checkpoint.newest(tmp_path))["halvings"] >= 1
+
+
+def test_halving_keeps_what_a_step_hears() -> None:
+    batch, train_options = halve(BatchOptions(max_duration=120.0), TrainOptions(accumulation=3), 2)
+    assert (batch.max_duration, train_options.accumulation) == (30.0, 12)
+    with pytest.raises(ConfigError, match="cannot be halved"):
+        halve(BatchOptions(max_duration=None, batch_size=2), TrainOptions(), 2)
+
+
+def test_rehearsal_leaves_no_trace(cuts: Path, tmp_path: Path) -> None:
+    train(cuts, tmp_path / "without", max_steps=2)
+    train(cuts, tmp_path / "with", max_steps=2, rehearse=True)
+    assert same(tmp_path / "with" / "final", tmp_path / "without" / "final")
+
+
+def test_other_runtime_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), memory.faults_named():
+        raise RuntimeError("shapes do not match")
+
+
+def test_cuts_that_do_not_load_are_limited(tmp_path: Path) -> None:
+    cuts = speech_cuts(tmp_path, n=11)
+    waves = sorted((tmp_path / "cuts").glob("*.wav"))
+    for wave in waves[:3]:
+        soundfile.write(wave, np.zeros(100, dtype=np.float32), 16000)
+    with pytest.raises(DataError, match=r"training cuts could not be used.*data.max_skip_ratio"):
+        train(cuts, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "skipped-rank0.json").read_text())
+    assert not (tmp_path / "run" / "final").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"precision": "fp16"}, "needs a GPU"),
+        ({"fsdp": "config/fsdp.yaml"}, "needs? GPUs"),
+        ({"deepspeed": "nowhere.json"}, "nowhere.json does not exist"),
+        ({"eval_steps": 5, "save_steps": 2}, "does not divide"),
+        ({"optimizer": "lion", "deepspeed": "config/ds_zero1.json"}, "lion"),
+    ],
+)
+def test_contradictions_are_refused_before_training(
+    cuts: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        train(cuts, tmp_path, **changes)

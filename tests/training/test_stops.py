@@ -1,0 +1,198 @@
+"""Told to stop, a run saves and leaves with 75; two never write one folder; a full disk costs nothing."""
+
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from runs import in_child, kill_at_step, same, train
+from tiny import speech_cuts
+
+from egrecho_inner.errors import ConfigError, Interrupted, MachineError
+from egrecho_inner.training import checkpoint, lock
+from egrecho_inner.training.lock import RunLock
+from egrecho_inner.training.stops import NOTE, Stops
+
+
+@pytest.fixture(scope="module")
+def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return speech_cuts(tmp_path_factory.mktemp("cuts"), n=11)
+
+
+@pytest.fixture(scope="module")
+def whole(cuts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    train(cuts, out)
+    return out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_saves_and_exits_75_and_the_run_goes_on(cuts: Path, whole: Path, tmp_path: Path, number: int) -> None:
+    def stopped() -> None:
+        kill_at_step(4, number)
+        train(cuts, tmp_path, workers=1)
+
+    assert in_child(stopped) == Interrupted.exit_code
+    assert not (tmp_path / "final").exists()
+    assert [step for step, _ in checkpoint.steps(tmp_path)] == [4, 3]
+    assert "4/7" in (tmp_path / NOTE).read_text()
+    train(cuts, tmp_path)
+    assert same(tmp_path / "final", whole / "final")
+    assert not (tmp_path / NOTE).exists()
+
+
+def test_signal_to_the_whole_group_leaves_the_loaders_alone(cuts: Path, whole: Path, tmp_path: Path) -> None:
+    def stopped() -> None:
+        os.setsid()
+        command = ["kill", "-TERM", "--", f"-{os.getpid()}"]  # as a terminal or a scheduler does
+        os.kill = lambda pid, number: subprocess.run(command, start_new_session=True)
+        kill_at_step(4, signal.SIGTERM)
+        train(cuts, tmp_path, workers=2)
+
+    assert in_child(stopped) == Interrupted.exit_code
+    assert checkpoint.steps(tmp_path)[0][0] == 4
+
+
+def test_second_ctrl_c_leaves_at_once(cuts: Path, tmp_path: Path) -> None:
+    def stopped() -> None:
+        kill_at_step(4, signal.SIGINT)
+        kill_at_step(4, signal.SIGINT)
+        train(cuts, tmp_path)
+
+    assert in_child(stopped) == 130
+    assert [step for step, _ in checkpoint.steps(tmp_path)] == [3]
+
+
+def test_stop_file_and_time_limit(cuts: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match="max_hours 1e-07 is over: stopped at step 0/7"):
+        train(cuts, tmp_path / "hours", max_hours=1e-7)
+    assert not (tmp_path / "hours" / "final").exists()
+
+    def stopped() -> None:
+        os.kill = lambda *_: (tmp_path / "file" / "STOP").touch()
+        kill_at_step(4)
+        train(cuts, tmp_path / "file")
+
+    assert in_child(stopped) == Interrupted.exit_code
+    assert checkpoint.steps(tmp_path / "file")[0][0] == 4
+    assert not (tmp_path / "file" / "STOP").exists(), "or the next start would stop, too"
+
+
+def test_signal_during_evaluation_need_not_wait(tmp_path: Path) -> None:
+    with Stops(tmp_path) as stops:
+        stops.nothing_to_lose = True
+        with pytest.raises(Interrupted, match="during evaluation"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+
+def test_second_run_in_a_folder_is_told_who_holds_it(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        pid = os.getpid()
+
+        def second() -> None:
+            try:
+                RunLock(tmp_path).__enter__()
+            except ConfigError as error:
+                assert f"in use by pid {pid} on " in str(error)
+                raise
+
+        assert in_child(second) == ConfigError.exit_code
+    with RunLock(tmp_path):
+        pass
+
+
+def test_stale_lock_is_recognised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def killed() -> None:
+        RunLock(tmp_path).__enter__()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(killed) == -9
+    logging.getLogger("egrecho_inner").propagate = True
+    with caplog.at_level(logging.INFO, logger="egrecho_inner"), RunLock(tmp_path):
+        assert "did not take leave" in caplog.text
+
+
+def test_lock_dies_with_its_process_although_loaders_live_on(tmp_path: Path) -> None:
+    def killed() -> None:
+        RunLock(tmp_path).__enter__()
+        if os.fork() == 0:  # a loader process
+            time.sleep(5)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(killed) == -9
+    with RunLock(tmp_path):
+        pass
+
+
+def test_folder_that_cannot_be_written_is_found_out_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match="cannot be written"), RunLock(tmp_path / "file" / "run"):
+        pass
+    monkeypatch.setattr(lock.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(MachineError, match="No space left"), RunLock(tmp_path / "run"):
+        pass
+
+
+def test_too_little_space_is_found_out_before_training(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100_000}))
+    with pytest.raises(MachineError, match="are free"):
+        train(cuts, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_disk_that_fills_up_while_saving_costs_nothing(cuts: Path, whole: Path, tmp_path: Path) -> None:
+    def filled() -> None:
+        kept = checkpoint.check_space
+
+        def shrink(run: Path, need: int) -> None:
+            kept(run, need)
+            if checkpoint.steps(run):  # the first save went well
+                resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+
+        checkpoint.check_space = shrink
+        train(cuts, tmp_path)
+
+    assert in_child(filled) == MachineError.exit_code
+    assert [step for step, _ in checkpoint.steps(tmp_path)] == [3]
+    assert not (tmp_path / checkpoint.WRITING).exists()
+    train(cuts, tmp_path)
+    assert same(tmp_path / "final", whole / "final")
+
+
+def test_dead_loader_is_named_and_the_step_is_saved(cuts: Path, whole: Path, tmp_path: Path) -> None:
+    def bereft() -> None:
+        import multiprocessing
+
+        kept = os.kill
+        os.kill = lambda *_: [kept(child.pid, signal.SIGKILL) for child in multiprocessing.active_children()]
+        kill_at_step(4)
+        try:
+            train(cuts, tmp_path, workers=1)
+        except MachineError as error:
+            assert "DataLoader worker" in str(error) and "train.workers" in str(error)
+            raise
+
+    code = in_child(bereft)
+    assert code == MachineError.exit_code
+    train(cuts, tmp_path)
+    assert same(tmp_path / "final", whole / "final")
+
+
+def test_metrics_of_lost_steps_are_forgotten(cuts: Path, tmp_path: Path) -> None:
+    def killed() -> None:
+        kill_at_step(6)
+        train(cuts, tmp_path)
+
+    assert in_child(killed) == -9
+    train(cuts, tmp_path)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
