@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Distillation for real on two cores: a teacher twice as deep as egs/mini/nano, students with a quarter of its decoder.
+#
+#   bash egs/distil/mini.sh
+#
+# Stages, --stage to --stop_stage (0 to 4):
+#   0  speech: the mini corpus, and an hour more for the students      -> data/mini, data/distil
+#   1  the teacher: every layer of nano twice, trained on data/mini    -> EXP/teacher/final
+#   2  students, by egs/distil/train.sh, the audio labelled once:      -> EXP/{random,ce,kd}
+#        random  the teacher's encoder, a decoder of random weights, CE on the teacher's text
+#        ce      copied layers, CE on the teacher's text
+#        kd      copied layers, CE and KL from the teacher
+#   3  one table of all, utterances and recordings over 30 s           -> EXP/table.md
+#   4  the student as the teacher's assistant                          -> EXP/kd/speculative.json
+#
+#   --exp DIR              everything made here (exp/distil_mini)
+#   --model_name NAME      what the teacher grows from (egs/mini/nano)
+#   --decoder_layers N     of the students
+#   --jobs N               processes that make and prepare the data
+#   --teacher_overrides WORDS   --overrides WORDS    options of full.py and distil.py
+set -euo pipefail
+
+stage=0
+stop_stage=4
+exp=exp/distil_mini
+model_name=egs/mini/nano
+decoder_layers=1
+jobs=2
+teacher_overrides=
+overrides=
+. "$(dirname "$0")/../../path.sh"
+parse_options "$@"
+read -ra teacher_more <<< "$teacher_overrides"
+cuts=data/fbank_whisper80
+mkdir -p "$exp"
+timed() { local began=$SECONDS name="$1"; shift; "$@"; printf '%s\t%s\n' "$name" $((SECONDS - began)) >> "$exp/times.tsv"; }
+
+speech() {
+  python egs/mini/local/make_corpus.py --out data/mini --group target --train 1200 --val 100 --test 200 --digits 0.4 \
+    --seed 2 --jobs "$jobs"
+  python egs/mini/local/make_corpus.py --out data/distil --group target --train 2400 --val 0 --test 0 --digits 0.4 \
+    --seed 3 --jobs "$jobs"
+  for name in mini distil; do
+    bash prepare.sh --data_root "data/$name" --prefix "${name}_distil" --perturb_speed false --features none --jobs "$jobs"
+  done
+  egrecho pack "$cuts/mini_distil_cuts_test.jsonl.gz" "$exp/long.jsonl.gz" --pack.by speaker --pack.max_duration 90
+}
+teacher() {
+  egrecho init-student "$model_name" "$exp/deeper" --encoder_layers "[0,0,1,1,2,2]" --decoder_layers "[0,0,1,1]"
+  egrecho_inner/full.py -c config/train.yaml -c config/full.yaml -c egs/distil/mini_teacher.yaml \
+    --model.path "$exp/deeper" --data.train "[$cuts/mini_distil_cuts_train.jsonl.gz]" \
+    --data.dev "[$cuts/mini_distil_cuts_val.jsonl.gz]" --outdir "$exp/teacher" "${teacher_more[@]}"
+}
+# student NAME RANDOM WORDS...: options of distil.py
+student() {
+  local name="$1" random="$2"
+  shift 2
+  bash egs/distil/train.sh --stage 1 --stop_stage "${last:-5}" --teacher "$exp/teacher/final" --exp "$exp" --name "$name" \
+    --train_cuts "$cuts/distil_distil_cuts_train.jsonl.gz" --dev_cuts "$cuts/mini_distil_cuts_val.jsonl.gz" \
+    --test_cuts "$cuts/mini_distil_cuts_test.jsonl.gz $exp/long.jsonl.gz" --language en --pack none \
+    --decoder_layers "$decoder_layers" --random "$random" --eval_config egs/mini/eval.yaml \
+    --label_config "egs/distil/label.yaml egs/distil/mini_label.yaml" \
+    --filter_config "egs/distil/filter.yaml egs/distil/mini_filter.yaml" \
+    --config "egs/distil/large_v3.yaml egs/distil/mini.yaml" --overrides "$* $overrides"
+}
+
+if at_stage 0; then timed "make and prepare speech" speech; fi
+if at_stage 1; then timed "teacher" teacher; fi
+if at_stage 2; then
+  last=2 timed "label and filter" student kd none
+  timed "student, random decoder" student random decoder --kd.kl_weight 0
+  timed "student, CE" student ce none --kd.kl_weight 0
+  timed "student, CE and KL" student kd none
+fi
+if at_stage 3; then
+  egrecho side-by-side --normalizer none --out "$exp/table.md" \
+    "[teacher=$exp/teacher/eval,random=$exp/random/eval,ce=$exp/ce/eval,kd=$exp/kd/eval]"
+  cat "$exp/times.tsv"
+fi
+if at_stage 4; then
+  egrecho speculate "$exp/teacher/final" "$exp/kd/final" "$cuts/mini_distil_cuts_test.jsonl.gz" --decode.language en \
+    --dtype float32 --out "$exp/kd/speculative.json"
+fi
