@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +55,8 @@ class CutIndex:
         self.durations = np.load(self.folder / "durations.npy", mmap_mode="r")
         self.text_bytes = np.load(self.folder / "text_bytes.npy", mmap_mode="r")
         self.digest = (self.folder / "digest").read_text()
-        self._file: int | None = None
+        # opened now: a manifest replaced while this one is read would have other offsets
+        self._file: int | None = os.open(self.plain, os.O_RDONLY)
 
     def __len__(self) -> int:
         return len(self.durations)
@@ -110,8 +113,10 @@ def scan(path: Path, folder: Path) -> None:
     packed = path.suffix == ".gz"
     offsets, durations, text_bytes = [0], [], []
     digest = hashlib.sha256()
-    with gzip.open(path, "rb") if packed else open(path, "rb") as lines:
-        plain = open(folder / "cuts.jsonl", "wb") if packed else None
+    with (
+        gzip.open(path, "rb") if packed else open(path, "rb") as lines,
+        open(folder / "cuts.jsonl", "wb") if packed else nullcontext() as plain,
+    ):
         try:
             for number, line in enumerate(lines, 1):
                 digest.update(line)
@@ -123,11 +128,8 @@ def scan(path: Path, folder: Path) -> None:
                 offsets.append(offsets[-1] + len(line))
                 durations.append(seconds)
                 text_bytes.append(size)
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path} is cut off or not gzip ({error}); make the manifest again") from error
-        finally:
-            if plain is not None:
-                plain.close()
     if not durations:
         raise DataError(f"{path} holds no cuts; make the manifest again")
     np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
@@ -140,6 +142,8 @@ def measure(line: bytes, path: Path, number: int) -> tuple[float, int]:
     """Return the seconds of a cut and the bytes of its text (-1 without supervision)."""
     try:
         cut = json.loads(line)
+        if not cut["type"].endswith("Cut"):
+            raise TypeError(f"type {cut['type']}")
         if "duration" in cut:
             seconds = float(cut["duration"])
         else:  # a mix is as long as its longest track

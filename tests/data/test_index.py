@@ -1,0 +1,177 @@
+"""Random access to a manifest: the same cuts as read in order, whoever else reads, writes or indexes it."""
+
+import gzip
+import json
+import os
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse.audio import AudioSource
+from lhotse.cut import MixedCut
+from lhotse.cut.mixed import MixTrack
+
+from egrecho_inner.data.index import CutIndex
+from egrecho_inner.errors import DataError
+
+
+def cut_of(name: str, seconds: float = 1.5, text: str | None = "one") -> MonoCut:
+    recording = Recording(name, [AudioSource("file", [0], f"{name}.wav")], 16000, 480000, 30.0, [0])
+    spoken = [] if text is None else [SupervisionSegment(name, name, 0, seconds, 0, text=text, language="vi")]
+    return MonoCut(f"{name}-0", 0.25, seconds, 0, spoken, recording=recording)
+
+
+def write(path: Path, cuts: list) -> Path:
+    CutSet.from_cuts(cuts).to_file(path)
+    return path
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=12),
+    suffix=st.sampled_from(["", ".gz"]),
+    seed=st.integers(0, 9),
+)
+def test_a_cut_read_by_position_is_the_cut_read_in_order(tmp_path_factory, texts, suffix: str, seed: int) -> None:
+    seconds = np.random.default_rng(seed).uniform(0.1, 29, len(texts)).round(4)
+    cuts = [cut_of(f"u{i}", float(s), text) for i, (s, text) in enumerate(zip(seconds, texts, strict=True))]
+    index = CutIndex(write(tmp_path_factory.mktemp("m") / f"cuts.jsonl{suffix}", cuts))
+    assert len(index) == len(cuts)
+    for position in np.random.default_rng(seed).permutation(len(cuts)):
+        assert index[int(position)] == cuts[position]
+        assert json.loads(index.line(int(position)))["id"] == cuts[position].id
+    assert list(index) == cuts
+    assert index.durations.tolist() == seconds.tolist()
+    assert index.text_bytes.tolist() == [-1 if text is None else len(text.encode()) for text in texts]
+
+
+def test_a_mixed_cut_is_as_long_as_its_last_track_and_has_the_text_of_its_first(tmp_path) -> None:
+    noise = cut_of("noise", 4.0, None)
+    mixed = MixedCut("mix", [MixTrack(cut_of("speech", 2.0, "xin chào")), MixTrack(noise, offset=0.5, snr=10)])
+    padded = cut_of("short", 1.0).pad(duration=3.0)
+    index = CutIndex(write(tmp_path / "cuts.jsonl", [mixed, padded, cut_of("u")]))
+    assert index.durations.tolist() == [4.5, 3.0, 1.5] and [c.duration for c in index] == [4.5, 3.0, 1.5]
+    assert index.text_bytes.tolist() == [len("xin chào".encode()), 3, 3]
+
+
+def test_gzipped_and_plain_manifests_have_the_same_digest_and_a_changed_one_another(tmp_path) -> None:
+    cuts = [cut_of("a"), cut_of("b")]
+    plain, packed = (CutIndex(write(tmp_path / name, cuts)) for name in ("x.jsonl", "y.jsonl.gz"))
+    assert plain.digest == packed.digest
+    assert CutIndex(write(tmp_path / "z.jsonl", cuts[::-1])).digest != plain.digest
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
+def test_an_index_is_made_once_and_anew_when_the_manifest_changes(tmp_path, name: str, monkeypatch) -> None:
+    path = write(tmp_path / name, [cut_of("a"), cut_of("b")])
+    first = CutIndex(path)
+    with monkeypatch.context() as nothing:
+        nothing.setattr("egrecho_inner.data.index.scan", None)  # would be called to index again
+        assert [cut.id for cut in CutIndex(path)] == ["a-0", "b-0"]
+    replacement = write(tmp_path / f"new-{name}", [cut_of("c", 7.0)])
+    os.replace(replacement, path)
+    assert [(cut.id, cut.duration) for cut in CutIndex(path)] == [("c-0", 7.0)]
+    assert len(list((tmp_path / f".{name}.index").iterdir())) == 1, "the old index goes"
+    # who had opened the old manifest reads on in it
+    assert [cut.id for cut in first] == ["a-0", "b-0"]
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
+def test_a_folder_that_cannot_be_written_costs_only_a_temporary_index(tmp_path, name: str, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "data").mkdir()
+    path = write(tmp_path / "data" / name, [cut_of("a"), cut_of("b")])
+    (tmp_path / "data" / f".{name}.index").touch()  # no folder can be made there, not even by root
+    before = sorted(tmp_path.joinpath("data").iterdir())
+    assert [cut.id for cut in CutIndex(path)] == ["a-0", "b-0"]
+    assert sorted(tmp_path.joinpath("data").iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"id": "x"', "not a cut"),
+        ('{"id": "x"}', "not a cut"),
+        ("[1]", "not a cut"),
+        ("7", "not a cut"),
+        ("", "empty line"),
+        ('{"id": "r", "sources": [], "sampling_rate": 16000, "num_samples": 9, "duration": 1.0}', "not a cut"),
+        ('{"id": "x", "type": "MonoCut", "duration": "long"}', "not a cut"),
+        ('{"id": "x", "type": "MixedCut", "tracks": []}', "not a cut"),
+        (r'{"type": "MonoCut", "duration": 1, "supervisions": [{"text": "\ud800"}]}', "not a cut"),
+    ],
+)
+def test_a_line_that_is_no_cut_is_named_with_file_and_line(tmp_path, name: str, line: str, words: str) -> None:
+    whole = json.dumps(cut_of("a").to_dict())
+    data = f"{whole}\n{line}\n{whole}\n".encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    with pytest.raises(DataError, match=rf"{name}:2: {words}"):
+        CutIndex(tmp_path / name)
+    assert not [p for p in tmp_path.rglob("*") if p.name == "digest"], "nothing looks like an index"
+    assert not list(tmp_path.glob(".*/*")), "nothing half-made stays"
+
+
+def test_manifests_that_are_missing_or_empty_are_refused(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.jsonl does not exist"):
+        CutIndex(tmp_path / "nowhere.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "empty.jsonl.gz").write_bytes(gzip.compress(b""))
+    for path in tmp_path.glob("empty*"):
+        with pytest.raises(DataError, match="holds no cuts"):
+            CutIndex(path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "middle"])
+def test_a_damaged_gzip_file_is_refused_in_one_line(tmp_path, damage: str) -> None:
+    path = write(tmp_path / "cuts.jsonl.gz", [cut_of(f"u{i}", 1 + i / 100, f"{i * 7919} x") for i in range(300)])
+    data = bytearray(path.read_bytes())
+    if damage == "middle":
+        data[200:260] = bytes(60)
+    path.write_bytes({"cut": data[: len(data) // 2], "text": b"not gzip", "middle": data}[damage])
+    with pytest.raises(DataError, match=r"cuts\.jsonl\.gz(:\d+: not a cut| is cut off or not gzip)") as caught:
+        CutIndex(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_processes_that_index_at_once_all_get_it(tmp_path) -> None:
+    path = write(tmp_path / "cuts.jsonl.gz", [cut_of(f"u{i}") for i in range(400)])
+    context = get_context("fork")
+    barrier, found = context.Barrier(4), context.Queue()
+
+    def index() -> None:
+        barrier.wait()
+        found.put(sum(cut.duration for cut in CutIndex(path)))
+
+    running = [context.Process(target=index) for _ in range(4)]
+    for process in running:
+        process.start()
+    assert [found.get(timeout=60) for _ in running] == [600.0] * 4
+    for process in running:
+        process.join()
+    assert len(list((tmp_path / ".cuts.jsonl.gz.index").iterdir())) == 1
+
+
+def test_forked_processes_read_through_the_same_index_without_disturbing_each_other(tmp_path) -> None:
+    index = CutIndex(write(tmp_path / "cuts.jsonl", [cut_of(f"u{i}", text="x" * i) for i in range(200)]))
+    assert index[0].id == "u0-0"
+    orders = [np.random.default_rng(seed).permutation(200).tolist() for seed in range(2)]
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        for order, found in zip(orders, pool.map(ids_in_order, [index] * 2, orders), strict=True):
+            assert found == [f"u{i}-0" for i in order]
+
+
+def ids_in_order(index: CutIndex, order: list[int]) -> list[str]:
+    return [index[position].id for _ in range(5) for position in order][-len(order) :]
+
+
+def test_an_index_travels_to_other_processes_as_a_name(tmp_path) -> None:
+    index = CutIndex(write(tmp_path / "cuts.jsonl.gz", [cut_of("a"), cut_of("b")]))
+    assert [cut.id for cut in pickle.loads(pickle.dumps(index))] == ["a-0", "b-0"]
