@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MonoCut
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from egrecho_inner.data.audio import load_audio
@@ -100,8 +100,7 @@ class CutList:
         long = np.flatnonzero(text_bytes > 440)
         reasons["over 448 tokens"] = np.zeros(len(seconds), dtype=bool)
         for position in long:
-            supervision = self[int(position)].supervisions[0]
-            reasons["over 448 tokens"][position] = not labels.fits(supervision.text or "", supervision.language)
+            reasons["over 448 tokens"][position] = not fits(self[int(position)], labels)
         bad = np.logical_or.reduce(list(reasons.values()))
         self.left_out = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
         self.kept = np.flatnonzero(~bad)
@@ -133,6 +132,8 @@ class CutBatches(Dataset[dict[str, Any]]):
 
     def __init__(self, cuts: CutList, labels: LabelEncoder, n_mels: int, augmenter: Augmenter | None = None):
         self.cuts, self.labels, self.n_mels, self.augmenter = cuts, labels, n_mels, augmenter
+        if self.takes_stored(cuts[0]):  # features for another model are a fault of them all: said before training
+            check_stored(cuts[0], n_mels)
 
     def __getitem__(self, batch: Batch) -> dict[str, Any]:
         features, lengths, labels, ids, seconds, skipped = [], [], [], [], 0.0, []
@@ -158,9 +159,14 @@ class CutBatches(Dataset[dict[str, Any]]):
             "skipped": skipped,
         }
 
+    def takes_stored(self, cut: Cut) -> bool:
+        """Tell whether a cut's features are read; a mix of cuts is heard, so that it is that of the waves."""
+        heard = self.augmenter is not None and self.augmenter.needs_wave
+        return isinstance(cut, MonoCut) and cut.has_features and not heard
+
     def features(self, cut: Cut, epoch: int) -> tuple[np.ndarray, int]:
         """Return log-mel with its tail (T + tail, F) and its true length T, augmented."""
-        if cut.has_features and not (self.augmenter and self.augmenter.needs_wave):
+        if self.takes_stored(cut):
             check_stored(cut, self.n_mels)
             feature, length = load_stored(cut), num_frames(cut.num_samples)
         else:
@@ -193,6 +199,15 @@ class CutBatches(Dataset[dict[str, Any]]):
         if not padded:
             batch["attention_mask"] = (torch.arange(inputs.shape[2])[None] < frames[:, None]).long()
         return batch
+
+
+def fits(cut: Cut, labels: LabelEncoder) -> bool:
+    """Tell whether a cut's text fits the decoder; what no label can be made of is skipped and counted later."""
+    supervision = cut.supervisions[0]
+    try:
+        return labels.fits(supervision.text or "", supervision.language)
+    except DataError:
+        return True
 
 
 class PlanSampler(Sampler[Batch]):
