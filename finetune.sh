@@ -60,7 +60,10 @@ for file in "${extra[@]}"; do eval_configs+=(-c "$file"); done
 if [ -n "$language" ]; then more+=(--data.language "$language"); eval_configs+=(--decode.language "$language"); fi
 if [ -n "$deepspeed" ]; then more+=(--train.deepspeed "$deepspeed"); fi
 
-evaluate() { egrecho eval "${eval_configs[@]}" --model_path "$1" --cuts "$test_cuts" --outdir "$2"; }
+evaluate() {
+  egrecho eval "${eval_configs[@]}" --model_path "$1" --cuts "$test_cuts" --outdir "$2"
+  egrecho report-scores "$2" --out "$2/report.html"
+}
 
 if at_stage -1; then
   log "stage -1: evaluate the untouched $model_name"

@@ -14,7 +14,7 @@
 #   2  cuts, train with copies at 0.9 and 1.1 times the speed
 #   3  features
 #   4  MUSAN noises, when --musan is given
-#   5  a table of durations per split
+#   5  a table of durations per split, and a page to look at: OUT/PREFIX_report.html
 #
 # Options (paths are absolute, or relative to the repository)
 #   --data_root DIR          holds a folder for each split (needed)
@@ -128,4 +128,8 @@ if at_stage 5; then
     log "stage 5: $fbank/${prefix}_cuts_$split.jsonl.gz"
     ./local/display_manifests.py "$fbank/${prefix}_cuts_$split.jsonl.gz"
   done
+  named=()
+  for split in $splits; do named+=("$split=$fbank/${prefix}_cuts_$split.jsonl.gz"); done
+  egrecho report-data --cuts "[$(IFS=,; echo "${named[*]}")]" --skipped "[$manifests/skipped.jsonl]" \
+    --out "$out/${prefix}_report.html"
 fi

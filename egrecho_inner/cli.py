@@ -18,6 +18,8 @@ COMMANDS = {
     "init-student": ("egrecho_inner.init_student:init_student", "a teacher -> a student of some of its layers"),
     "speculate": ("egrecho_inner.speculate:speculate", "teacher + student -> speed of both together, same words"),
     "side-by-side": ("egrecho_inner.side_by_side:side_by_side", "result folders -> models beside each other"),
+    "report-data": ("egrecho_inner.report_data:report_data", "cuts -> a page of what is in them and looks wrong"),
+    "report-scores": ("egrecho_inner.report_scores:report_scores", "a result folder -> a page of its errors"),
     "compare": ("egrecho_inner.compare:compare", "two result folders -> better, worse or within noise"),
 }
 LAUNCHED = (

@@ -108,7 +108,14 @@ def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) 
     if missing or info["mismatched_keys"]:
         raise ModelError(f"{path}: weights missing or of another shape: {[*missing, *info['mismatched_keys']][:5]}")
     freeze_sinusoids(model)
+    favour_blank(model)
     return model
+
+
+def favour_blank(model: Whisper) -> None:
+    """Let a fresh CTC layer begin with what most frames are; saves the first hundred steps."""
+    if hasattr(model, "ctc_head"):
+        torch.nn.init.constant_(model.ctc_head.bias[model.config.eos_token_id], 6.0)
 
 
 def random_model(size: str, processor: WhisperProcessor, seed: int = 0, **overrides: Any) -> Whisper:
@@ -141,8 +148,7 @@ def random_model(size: str, processor: WhisperProcessor, seed: int = 0, **overri
     for convolution in (model.model.encoder.conv1, model.model.encoder.conv2):
         # at init_std the sound would be a twentieth of the position table it is added to
         torch.nn.init.kaiming_normal_(convolution.weight)
-    if hasattr(model, "ctc_head"):  # most frames are blank: to begin there saves the first hundred steps
-        torch.nn.init.constant_(model.ctc_head.bias[ids["endoftext"]], 6.0)
+    favour_blank(model)
     torch.random.set_rng_state(state)
     model.generation_config = generation_config(processor)
     return model
