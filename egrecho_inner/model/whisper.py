@@ -85,6 +85,9 @@ class Whisper(WhisperForConditionalGeneration):
     """
 
     accepts_loss_kwargs = True
+    chunked_loss = False
+    """Never hold the logits of all tokens at once (PyTorch's linear_cross_entropy): saves their memory, costs time; not
+    for sharded weights or an adapter on the output."""
     _keys_to_ignore_on_load_unexpected = (r"^ctc_head\.",)
 
     def __init__(self, config: WhisperConfig):
@@ -134,9 +137,8 @@ class Whisper(WhisperForConditionalGeneration):
             **kwargs,
         )
         targets = labels != -100
-        # logits only where there is a target: padding costs no row of the vocabulary-wide matrix
-        logits = self.proj_out(output.last_hidden_state[targets])  # (N, V)
-        loss = nn.functional.cross_entropy(logits.float(), labels[targets], reduction="sum")
+        # only where there is a target: padding costs no row of the vocabulary-wide matrix
+        loss = self.token_loss(output.last_hidden_state[targets], labels[targets])
         items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         loss = loss / items
         weight = getattr(self.config, "ctc_weight", 0.0)
@@ -144,6 +146,15 @@ class Whisper(WhisperForConditionalGeneration):
             ctc = self.ctc_loss(output.encoder_last_hidden_state, attention_mask, labels)
             loss = (1 - weight) * loss + weight * ctc / items
         return Seq2SeqLMOutput(loss=loss, encoder_last_hidden_state=output.encoder_last_hidden_state)
+
+    def token_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy summed over N tokens, from hidden states (N, D) and labels (N,)."""
+        if self.chunked_loss:
+            options = nn.LinearCrossEntropyOptions()
+            return nn.functional.linear_cross_entropy(
+                hidden, self.proj_out.weight, labels, reduction="sum", options=options
+            )
+        return nn.functional.cross_entropy(self.proj_out(hidden).float(), labels, reduction="sum")
 
     def ctc_loss(self, heard: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
         """Return the CTC loss summed over the batch, the text tokens of the labels as its targets.

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import tiny_model, tiny_processor
 from torch import Tensor
 from transformers import BatchEncoding
 
 from egrecho_inner.decoding.recognizer import Found, Recognizer, label_encoder
+from egrecho_inner.decoding.search import likeliest
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.whisper import Whisper
 
@@ -160,3 +163,15 @@ def test_a_tokenizer_of_another_model_is_refused() -> None:
 
     with pytest.raises(ModelError, match="51866 tokens, the model 1866"):
         label_encoder(model, Longer())
+
+
+@given(st.integers(1, 4), st.integers(1, 5000), st.integers(1, 10), st.integers(0, 99))
+def test_the_likeliest_tokens_are_found_through_blocks(rows: int, size: int, count: int, seed: int) -> None:
+    logits = torch.randn(rows, size, generator=torch.Generator().manual_seed(seed))
+    logits[:, ::3] = -torch.inf
+    count = min(count, size - len(range(0, size, 3)))  # of those that rules leave
+    if count > 0:
+        expected = logits.log_softmax(-1).topk(count)
+        scores, tokens = likeliest(logits.clone(), count)
+        assert torch.allclose(scores, expected.values, atol=1e-5)
+        assert torch.equal(tokens, expected.indices)

@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Time how training starts on manifests of a thousand to a million cuts, and what memory its processes hold.
+
+    python benchmarks/scaling.py --cuts 1000 1000000 --processes 1 2
+
+`full.py` is run as a user runs it, with random weights of nano's dimensions, until its first step is in the log. Time
+counts from the start of the command, imports, reading the manifest for the first time and the first step included;
+`again` is the same command when the manifest's index is there. Memory is each process's own plus its share of what is
+shared (PSS); what the same training holds on the smallest manifest is the model, the libraries and one batch, and what
+comes on top is the data's. The peer for memory is Lhotse's eager manifest, in a process that does nothing else.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from manifest_speed import SENTENCE
+from speech import machine, make_processor, quiet
+from tabulate import tabulate
+
+from egrecho_inner.data.index import CutIndex
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = 50  # different recordings; the cuts of a large manifest share them
+LIMIT = 300.0  # seconds after which a run is given up
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one run took to its first step."""
+
+    seconds: float
+    main: float
+    """MB of the largest training process."""
+    worker: float
+    """MB of the largest loader process."""
+
+
+def main() -> None:
+    """Make manifests, start trainings, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuts", type=int, nargs="+", default=[1_000, 100_000, 1_000_000], metavar="N")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], metavar="N")
+    parser.add_argument("--lhotse", action="store_true", help="also load each manifest with lhotse, eagerly")
+    options = parser.parse_args()
+    quiet()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_waves(folder)
+        write_manifest(folder / "some.jsonl", FILES, folder)
+        make_processor(list(CutIndex(folder / "some.jsonl"))).save_pretrained(folder / "model")
+        for count in options.cuts:
+            manifest = folder / f"cuts{count}.jsonl"
+            write_manifest(manifest, count, folder)
+            for processes in options.processes:
+                index = folder / f".{manifest.name}.index"
+                first = None if index.exists() else start(manifest, processes, folder)
+                again = start(manifest, processes, folder)
+                said = "" if first is None else f"{first.seconds:.1f}"
+                rows.append(
+                    [f"{count:,}", processes, said, f"{again.seconds:.1f}", f"{again.main:.0f}", f"{again.worker:.0f}"]
+                )
+            if options.lhotse:
+                seconds, held = eager(manifest)
+                rows.append([f"{count:,}", "Lhotse, eager", "", f"{seconds:.1f}", f"{held:.0f}", ""])
+            manifest.unlink()
+    headers = ["cuts", "processes", "first start (s)", "again (s)", "MB each", "MB each worker"]
+    print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True))
+    print(f"\n{machine()}")
+
+
+def write_waves(folder: Path) -> None:
+    """Write recordings of noise: here nothing is learned."""
+    draw = np.random.default_rng(0)
+    for number in range(FILES):
+        samples = int(16000 * np.clip(draw.gamma(8, 0.7125), 0.5, 30))
+        soundfile.write(folder / f"{number}.wav", draw.normal(0, 0.05, samples).astype(np.float32), 16000)
+
+
+def write_manifest(path: Path, count: int, folder: Path) -> None:
+    """Write cuts that share the recordings, about as many bytes each as real ones have."""
+    with open(path, "w", encoding="utf-8") as out:
+        out.writelines(manifest_lines(count, folder))
+
+
+def manifest_lines(count: int, folder: Path) -> Iterator[str]:
+    """Yield cuts as JSON."""
+    samples = [soundfile.info(folder / f"{number}.wav").frames for number in range(FILES)]
+    for i in range(count):
+        number, name = i % FILES, f"utterance{i:07d}"
+        span = {"start": 0, "duration": samples[number] / 16000}
+        supervision = {"id": name, "recording_id": name, **span, "channel": 0, "text": SENTENCE, "language": "vi"}
+        source = {"type": "file", "channels": [0], "source": str(folder / f"{number}.wav")}
+        recording = {"id": name, "sources": [source], "sampling_rate": 16000, "num_samples": samples[number]}
+        recording |= {"duration": span["duration"], "channel_ids": [0]}
+        cut = {"id": f"{name}-0", **span, "channel": 0, "supervisions": [supervision], "recording": recording}
+        yield json.dumps(cut | {"type": "MonoCut"}, ensure_ascii=False) + "\n"
+
+
+def start(manifest: Path, processes: int, folder: Path) -> Start:
+    """Train until the first step is in the log, and look at the processes then."""
+    with tempfile.TemporaryDirectory(dir=folder) as outdir:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        arguments = {
+            "model.path": folder / "model", "model.size": "nano", "data.train": manifest, "outdir": Path(outdir, "run"),
+            "batch.max_duration": 20, "train.max_steps": 100_000, "train.workers": 1, "train.rehearse": "false",
+        }  # fmt: skip
+        command = [sys.executable, *(launcher if processes > 1 else []), str(ROOT / "egrecho_inner/full.py")]
+        command += [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+        log = Path(outdir, "run", "metrics.jsonl")
+        with open(Path(outdir, "console"), "w+") as console:
+            began = time.perf_counter()
+            run = subprocess.Popen(
+                command, stdout=console, stderr=console, env=environment(), start_new_session=True, cwd=ROOT
+            )
+            try:
+                while not log.is_file() or not log.read_text():
+                    if run.poll() is not None or time.perf_counter() - began > LIMIT:
+                        console.seek(0)
+                        raise SystemExit(f"no first step: {' '.join(command)}\n{console.read()[-2000:]}")
+                    time.sleep(0.05)
+                seconds = time.perf_counter() - began
+                held = memory_of(run.pid)
+            finally:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+    training, workers = held[:processes], held[processes:]
+    return Start(seconds, max(training), max(workers, default=0.0))
+
+
+def environment() -> dict[str, str]:
+    """Return what a user's shell has, one thread for each process."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def memory_of(session: int) -> list[float]:
+    """Return the MB of the Python processes of a session that hold a model or load data, largest first."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            words = (folder / "cmdline").read_text()
+            if int(fields[3]) == session and "full.py" in words and "torch.distributed.run" not in words:
+                found.append(pss(folder))
+        except (OSError, IndexError):
+            continue  # it has just ended
+    return sorted(found, reverse=True)
+
+
+def pss(folder: Path) -> float:
+    """Return the MB a process holds, with its share of what several hold together."""
+    lines = (folder / "smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+
+
+def eager(manifest: Path) -> tuple[float, float]:
+    """Return seconds and MB of Lhotse's loading everything."""
+    code = (
+        "import sys, time; from pathlib import Path; import lhotse; begin = time.perf_counter();"
+        "cuts = lhotse.load_manifest(sys.argv[1]); print(time.perf_counter() - begin);"
+        "print(next(l.split()[1] for l in Path('/proc/self/smaps_rollup').read_text().splitlines() if l[:4] == 'Pss:'))"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(manifest)], capture_output=True, text=True, check=True).stdout
+    seconds, kilobytes = out.split()
+    return float(seconds), int(kilobytes) / 1024
+
+
+if __name__ == "__main__":
+    main()
