@@ -5,6 +5,7 @@
 #   usage                the head comment of the running script
 #   parse_options "$@"   --name value sets the variable `name` that the script has given a default; nothing is eval-ed
 #   at_stage N           true when $stage <= N <= $stop_stage
+#   timed NAME COMMAND   run a command and note its seconds in $exp/times.tsv
 
 log() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*"; }
 
@@ -45,3 +46,12 @@ parse_options() {
 }
 
 at_stage() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
+
+# the seconds a stage took go to $exp/times.tsv, for local/display_results.py
+timed() {
+  local began=$SECONDS name="$1"
+  shift
+  mkdir -p "${exp:?}"
+  "$@"
+  printf '%s\t%s\n' "$name" $((SECONDS - began)) >> "$exp/times.tsv"
+}

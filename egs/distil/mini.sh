@@ -33,7 +33,6 @@ parse_options "$@"
 read -ra teacher_more <<< "$teacher_overrides"
 cuts=data/fbank_whisper80
 mkdir -p "$exp"
-timed() { local began=$SECONDS name="$1"; shift; "$@"; printf '%s\t%s\n' "$name" $((SECONDS - began)) >> "$exp/times.tsv"; }
 
 speech() {
   python egs/mini/local/make_corpus.py --out data/mini --group target --train 1200 --val 100 --test 200 --digits 0.4 \

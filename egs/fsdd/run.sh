@@ -33,13 +33,15 @@ fi
 
 if at_stage 1; then
   # speeds are drawn while training, so neither copies nor stored features are wanted
-  bash prepare.sh --data_root data/fsdd --prefix fsdd --perturb_speed false --features none
+  timed "prepare data" bash prepare.sh --data_root data/fsdd --prefix fsdd --perturb_speed false --features none
 fi
 
 finetune() {
   bash finetune.sh --model_name "$model_name" --prefix fsdd --config egs/fsdd/fsdd.yaml --exp "$exp" \
     --eval_config egs/mini/eval.yaml --overrides "$overrides" "$@"
 }
-if at_stage 2; then finetune --stage -1 --stop_stage -1; fi
-if at_stage 3; then finetune --is_lora false; fi
-if at_stage 4; then finetune --is_lora true; fi
+if at_stage 2; then timed "evaluate base" finetune --stage -1 --stop_stage -1; fi
+if at_stage 3; then timed "full fine-tuning" finetune --is_lora false; fi
+if at_stage 4; then timed "LoRA fine-tuning" finetune --is_lora true; fi
+
+./local/display_results.py "base=$exp/orig/eval" "full=$exp/full/eval" "LoRA=$exp/lora/eval" --times "$exp/times.tsv"

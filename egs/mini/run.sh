@@ -26,13 +26,10 @@ overrides=
 . "$(dirname "$0")/../../path.sh"
 parse_options "$@"
 
-mkdir -p "$exp"
 finetune() {
   bash finetune.sh --model_name "$model_name" --prefix mini --config egs/mini/mini.yaml --exp "$exp" \
     --eval_config egs/mini/eval.yaml --overrides "$overrides" "$@"
 }
-# the seconds a stage took, kept for the table
-timed() { local began=$SECONDS name="$1"; shift; "$@"; printf '%s\t%s\n' "$name" $((SECONDS - began)) >> "$exp/times.tsv"; }
 
 if at_stage 0; then
   timed "make speech" python egs/mini/local/make_corpus.py --out data/mini --group target --train 1200 --val 100 \
