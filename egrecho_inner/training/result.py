@@ -21,6 +21,7 @@ from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import save_folder
 from egrecho_inner.model.whisper import Whisper, Window
 from egrecho_inner.training import checkpoint
+from egrecho_inner.training.sharding import is_sharded
 from egrecho_inner.training.trainer import WhisperTrainer
 
 logger = logging.getLogger(__name__)
@@ -60,9 +61,12 @@ def save_result(trainer: WhisperTrainer, processor: WhisperProcessor, place: Pat
         base = model.get_base_model().config._name_or_path
     else:
         base = model.config._name_or_path
-        whole = model if all(p.numel() for p in model.parameters()) else unsharded(model)
-        load_weights(whole, source)
-        save_folder(whole, processor, working, window)
+        if is_sharded(model):
+            shell = Whisper(model.config)
+            shell.generation_config = model.generation_config
+            model = shell
+        load_weights(model, source)
+        save_folder(model, processor, working, window)
     made = {
         "input_window": window,
         "base": base,
@@ -100,13 +104,6 @@ def scores_of(folder: Path) -> dict[str, Any]:
     """Return the development scores of a checkpoint; empty if it has none."""
     path = folder / checkpoint.EVALUATION
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def unsharded(model: Whisper) -> Whisper:
-    """Make an empty model of the same shape for weights that lie in pieces on several processes."""
-    whole = Whisper(model.config)
-    whole.generation_config = model.generation_config
-    return whole
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from egrecho_inner.errors import DataError, MachineError, ModelError
 from egrecho_inner.training import adalora, checkpoint
@@ -90,6 +91,8 @@ class SavingTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
+        if self.args.should_save:  # a pickle that nothing reads
+            (Path(output_dir) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         if is_adalora(self.model) and self.args.should_save:
             adalora.save_state(self.model, Path(output_dir))
         head = getattr(self.model, "ctc_head", None)

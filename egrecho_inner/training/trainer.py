@@ -23,7 +23,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from egrecho_inner.data.batching import BatchPlan
 from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader, single_thread
 from egrecho_inner.errors import DataError, Interrupted, MachineError
-from egrecho_inner.training import checkpoint, flops, memory, strategy
+from egrecho_inner.training import checkpoint, flops, memory, sharding, strategy
 from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
 from egrecho_inner.training.saving import SavingTrainer
@@ -261,7 +261,8 @@ class WhisperTrainer(SavingTrainer):
         began = time.perf_counter()
         scores = known
         if scores is None:
-            scores = {f"eval_{name}": value for name, value in self.score(self.model).items()}
+            model = self.accelerator.unwrap_model(self.model)
+            scores = {f"eval_{name}": value for name, value in self.score(sharding.whole(model)).items()}
             runtime = time.perf_counter() - began
             cuts = scores.pop("eval_cuts", 0)
             scores["eval_runtime"] = round(runtime, 4)

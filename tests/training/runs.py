@@ -39,15 +39,16 @@ def train(
     lora: LoraOptions | None = None,
     allow: Allowance = Allowance(),
     batch: BatchOptions = BatchOptions(max_duration=None, batch_size=3),
+    dropout: float = 0.1,
     **changes: Any,
 ) -> Path:
     """Train a tiny model with dropout and augmentation; the arguments are `fit`'s, `changes` go to TrainOptions."""
     processor = tiny_processor()
-    model = tiny_model(processor, layers=1)
-    model.config.dropout = 0.1
+    model = tiny_model(processor, layers=1, ending=3.3)
+    model.config.dropout = dropout
     for module in model.modules():
         if hasattr(module, "dropout") and isinstance(module.dropout, float):
-            module.dropout = 0.1
+            module.dropout = dropout
     options = dataclasses.replace(TRAIN, **changes)
     data = DataOptions(train=str(cuts), dev=None if dev is None else str(dev))
     augment = AugmentOptions(volume=VolumeOptions())

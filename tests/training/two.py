@@ -1,0 +1,63 @@
+"""Train under torchrun, one strategy after the other; run by test_processes.py. Lines of JSON say how each went.
+
+usage: two.py CUTS DEV OUT STRATEGY...       a strategy is ddp, zero1, zero2, zero3, kill (ddp, killed at step 5), again
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from accelerate.state import AcceleratorState
+from runs import kill_at_step, same, train
+
+from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.errors import Interrupted
+from egrecho_inner.training.trainer import WhisperTrainer
+
+cuts, dev, out, *strategies = sys.argv[1:]
+BATCH = BatchOptions(max_duration=None, batch_size=2)
+KEPT = WhisperTrainer._maybe_log_save_evaluate
+
+
+def run(place: Path, deepspeed: str | None, **changes: object) -> None:
+    AcceleratorState._reset_state()  # or the strategy of the run before would stay
+    train(Path(cuts), place, batch=BATCH, deepspeed=deepspeed, metric="wer", **changes)
+
+
+def shipped(name: str) -> str:
+    """The shipped configuration; of ZeRO-3 with all parameters sharded, not only the large ones."""
+    config = json.loads(Path(f"config/ds_{name}.json").read_text())
+    if name == "zero3":
+        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    path = Path(out) / f"{name}.json"
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+for name in strategies:
+    folder = Path(out) / name
+    config = shipped(name) if name.startswith("zero") else None
+    if name in ("kill", "again"):
+        if name == "kill":
+            kill_at_step(5)
+        run(Path(out) / "kill", config, dev=Path(dev))
+        continue
+    run(folder / "first", config, dropout=0.0, max_steps=1)
+    run(folder / "whole", config, dev=Path(dev))
+    kill_at_step(4, 15)
+    try:
+        run(folder / "parts", config, dev=Path(dev))
+    except Interrupted:
+        WhisperTrainer._maybe_log_save_evaluate = KEPT
+    run(folder / "parts", config, dev=Path(dev))
+    if os.environ["RANK"] != "0":
+        continue
+    first = json.loads((folder / "first" / "metrics.jsonl").read_text().splitlines()[0])
+    last = json.loads((folder / "whole" / "final" / "training.json").read_text())
+    row = {
+        "strategy": name,
+        "same": same(folder / "parts" / "final", folder / "whole" / "final"),
+        "wer": last["scores"]["eval_wer"],
+    }
+    print("RESULT " + json.dumps(row | {key: first[key] for key in ("loss", "grad_norm")}), flush=True)
