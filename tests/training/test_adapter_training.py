@@ -1,4 +1,4 @@
-"""Adapters in training: AdaLoRA's ranks really move, gradient checkpointing really trains, Lion and freezing as told."""
+"""Adapters in training: AdaLoRA's ranks move, gradient checkpointing trains, Lion and freezing do as told."""
 
 import json
 from pathlib import Path
