@@ -12,7 +12,6 @@ faster-whisper and our CTranslate2 backend need the extra `egrecho[ct2]`; withou
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lhotse.cut import Cut
-from speech import interleave, machine, make_processor, quiet, read_cuts, show, tiny_whisper
+from speech import CLOCKS, add_clock, interleave, machine, make_processor, quiet, read_cuts, show, tiny_whisper
 from transformers import WhisperForConditionalGeneration
 
 from egrecho_inner.data.audio import load_audio
@@ -48,6 +47,7 @@ class Task:
     waves: list[np.ndarray]
     beams: int
     tokens: int
+    clock: Callable[[], float]
     said: dict[str, str] = field(default_factory=dict)
     """Mean tokens per utterance, by way."""
 
@@ -59,9 +59,9 @@ class Task:
         """Make a run that returns audio seconds per second."""
 
         def once() -> float:
-            begin = time.perf_counter()
+            begin = self.clock()
             lengths = run()
-            elapsed = time.perf_counter() - begin
+            elapsed = self.clock() - begin
             self.said[name] = f"{sum(lengths) / len(lengths):.1f}"
             return self.seconds / elapsed
 
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5], metavar="K", help="beam widths")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="of every way")
     parser.add_argument("--model", help="model folder instead of random weights of tiny's dimensions")
+    add_clock(parser)
     options = parser.parse_args()
     quiet()
     torch.set_num_threads(options.threads)
@@ -91,11 +92,11 @@ def main() -> None:
             save_folder(tiny_whisper(processor), processor, model, "longest")
         waves = [load_audio(cut) for cut in cuts]
         for beams in options.beams:
-            task = Task(model, cuts, waves, beams, options.tokens)
+            task = Task(model, cuts, waves, beams, options.tokens, CLOCKS[options.clock])
             speeds = interleave(ways(task, folder), options.rounds)
             title = f"beam {beams}, {len(cuts)} utterances of {task.seconds / len(cuts):.1f} s, {options.tokens} tokens"
             show(title, speeds, PEER, ("tokens said", task.said))
-    print(f"\n{machine('faster-whisper', 'ctranslate2')}")
+    print(f"\n{options.clock} time; {machine('faster-whisper', 'ctranslate2')}")
 
 
 def ways(task: Task, folder: Path) -> dict[str, Callable[[], float]]:

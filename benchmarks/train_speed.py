@@ -10,11 +10,9 @@ step of every run is not counted.
 """
 
 import argparse
-import json
 import os
 import shutil
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any
 
 import torch
 from lhotse.cut import Cut
-from speech import interleave, machine, make_processor, quiet, read_cuts, show, tiny_whisper
+from speech import CLOCKS, add_clock, interleave, machine, make_processor, quiet, read_cuts, show, tiny_whisper
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import (
@@ -41,6 +39,7 @@ from egrecho_inner.data.features import SAMPLING_RATE
 from egrecho_inner.model.loading import load_model, save_folder
 from egrecho_inner.training.fit import WindowOptions, fit
 from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.trainer import WhisperTrainer
 
 PEER = "Seq2SeqTrainer, batch 8, 30 s"
 
@@ -54,23 +53,28 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1, metavar="N", help="counted steps of the peer in a round")
     parser.add_argument("--our_steps", type=int, default=3, metavar="N", help="counted steps of ours in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="of torch, for both")
+    add_clock(parser)
     options = parser.parse_args()
+    clock = CLOCKS[options.clock]
     quiet()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        manifest = folder / "cuts.jsonl"
-        cuts = read_cuts(options.data, manifest, options.cuts)
+        cuts = read_cuts(options.data, folder / "cuts.jsonl", options.cuts)
         processor = make_processor(cuts)
         save_folder(tiny_whisper(processor), processor, folder / "model", "longest")
         ways = {
-            PEER: peer(folder, processor, cuts, options.steps),
-            "fit(), batch 8": ours(folder, processor, manifest, BatchOptions(None, 8), 4 * options.our_steps),
-            "fit(), 120 s": ours(folder, processor, manifest, BatchOptions(120.0), options.our_steps),
+            PEER: peer(folder, processor, cuts, options.steps, clock),
+            "fit(), batch 8": ours(folder, processor, BatchOptions(None, 8), 4 * options.our_steps, clock),
+            "fit(), 120 s": ours(folder, processor, BatchOptions(120.0), options.our_steps, clock),
         }
         speeds = interleave(ways, options.rounds)
     seconds = sum(cut.duration for cut in cuts) / len(cuts)
-    show(f"{len(cuts)} utterances of {seconds:.1f} s, tiny dimensions; {machine('accelerate')}", speeds, PEER)
+    show(
+        f"{len(cuts)} utterances of {seconds:.1f} s, tiny dimensions, {options.clock} time; {machine('accelerate')}",
+        speeds,
+        PEER,
+    )
 
 
 class Padded(Dataset[dict[str, Any]]):
@@ -95,26 +99,39 @@ class Padded(Dataset[dict[str, Any]]):
 class Watch(TrainerCallback):
     """Times all steps but the first, from end to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]):
+        self.clock = clock
         self.collated: deque[float] = deque()
-        """Audio seconds of batches that are made: accelerate makes one ahead."""
+        """Audio seconds of batches that are made and not yet trained on: the peer makes one ahead."""
         self.seconds = self.audio = self.ended = 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        now, audio = time.perf_counter(), self.collated.popleft()
+        now, audio = self.clock(), self.collated.popleft()
         if state.global_step > 1:
             self.seconds += now - self.ended
             self.audio += audio
         self.ended = now
 
 
-def peer(folder: Path, processor: WhisperProcessor, cuts: list[Cut], steps: int) -> Callable[[], float]:
+class Watched(WhisperTrainer):
+    """Our trainer, with the same watch."""
+
+    def get_batch_samples(self, *args: Any) -> tuple[list, Any]:
+        before = self.tally.audio
+        samples = super().get_batch_samples(*args)
+        self.watch.collated.append(self.tally.audio - before)
+        return samples
+
+
+def peer(
+    folder: Path, processor: WhisperProcessor, cuts: list[Cut], steps: int, clock: Callable[[], float]
+) -> Callable[[], float]:
     """Train as the guide does."""
     data = Padded(cuts[: 8 * (steps + 1)], processor)  # features of more would be computed for nothing
     start = processor.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
 
     def run() -> float:
-        watch = Watch()
+        watch = Watch(clock)
 
         def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
             watch.collated.append(sum(item["seconds"] for item in items))
@@ -149,30 +166,33 @@ def peer(folder: Path, processor: WhisperProcessor, cuts: list[Cut], steps: int)
 
 
 def ours(
-    folder: Path, processor: WhisperProcessor, manifest: Path, batch: BatchOptions, steps: int
+    folder: Path, processor: WhisperProcessor, batch: BatchOptions, steps: int, clock: Callable[[], float]
 ) -> Callable[[], float]:
-    """Train by fit(); the log's own line says how fast."""
+    """Train by fit()."""
 
     def run() -> float:
-        outdir = folder / "ours"
-        train = TrainOptions(
-            max_steps=steps + 1, logging_steps=steps + 1, eval_steps=10**6, workers=1, report_to=[], rehearse=False
-        )
+        outdir, watch = folder / "ours", Watch(clock)
+
+        def watched(*args: Any) -> WhisperTrainer:
+            trainer = Watched(*args)
+            trainer.watch = watch
+            trainer.add_callback(watch)
+            return trainer
+
         fit(
             load_model(str(folder / "model")),
             processor,
             outdir,
-            data=DataOptions(train=str(manifest)),
+            data=DataOptions(train=str(folder / "cuts.jsonl")),
             batch=batch,
-            train=train,
+            train=TrainOptions(max_steps=steps + 1, eval_steps=10**6, workers=1, report_to=[], rehearse=False),
             window=WindowOptions("longest"),
             augment=None,
             config="",
+            make_trainer=watched,
         )
-        lines = [json.loads(line) for line in (outdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         shutil.rmtree(outdir)
-        # the first step has a line of its own
-        return [line["audio_seconds_per_second"] for line in lines if "audio_seconds_per_second" in line][1]
+        return watch.audio / watch.seconds
 
     return run
 
