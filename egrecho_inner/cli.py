@@ -16,6 +16,7 @@ COMMANDS = {
     "filter": ("egrecho_inner.filter_cuts:filter_cuts", "labelled cuts -> those worth learning from"),
     "pack": ("egrecho_inner.pack_cuts:pack_cuts", "neighbouring utterances -> windows near 30 s"),
     "init-student": ("egrecho_inner.init_student:init_student", "a teacher -> a student of some of its layers"),
+    "cache-logits": ("egrecho_inner.cache_logits:cache_logits", "labelled cuts + teacher -> its likeliest tokens"),
     "speculate": ("egrecho_inner.speculate:speculate", "teacher + student -> speed of both together, same words"),
     "side-by-side": ("egrecho_inner.side_by_side:side_by_side", "result folders -> models beside each other"),
     "report-data": ("egrecho_inner.report_data:report_data", "cuts -> a page of what is in them and looks wrong"),

@@ -14,6 +14,7 @@ from egrecho_inner.config import run, to_yaml
 from egrecho_inner.data.augment import AugmentOptions
 from egrecho_inner.data.batching import BatchOptions
 from egrecho_inner.data.dataset import DataOptions
+from egrecho_inner.data.logit_cache import LogitCache
 from egrecho_inner.data.targets import TargetBatches, TargetOptions
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import ModelOptions, load_model, load_processor, start_model
@@ -88,6 +89,23 @@ def load_teacher(path: str, student: Whisper, kd: KdOptions, train: TrainOptions
     teacher = load_model(path, getattr(torch, name))
     check_pair(student, teacher)
     return teacher, share_encoder(student, teacher, "encoder" in train.freeze, kd.share_encoder)
+
+
+def open_cache(kd: KdOptions) -> LogitCache | None:
+    """Open the teacher's cached tokens, if that is what is learned from.
+
+    Raises:
+        ConfigError: They are of another temperature.
+    """
+    if kd.teacher_logits is None or not kd.kl_weight:
+        return None
+    cache = LogitCache(kd.teacher_logits)
+    if cache.facts["temperature"] != kd.temperature:
+        raise ConfigError(
+            f"{kd.teacher_logits} holds probabilities at temperature {cache.facts['temperature']}, kd.temperature is "
+            f"{kd.temperature}; make them equal"
+        )
+    return cache
 
 
 def check_tokens(student: dict[str, int], teacher: dict[str, int], path: str) -> None:

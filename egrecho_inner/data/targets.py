@@ -3,7 +3,8 @@
 In: cuts whose supervisions carry what `data/transcripts.py` lists. Out: the batches of `data/dataset.py`. Whether a cut
 gets timestamps and a prompt is drawn afresh for every epoch, and is a pure function of (seed, epoch, id): a resumed run
 is the same run. With `beside_reference` a batch has a second set of targets, from the true transcripts:
-`reference_input_ids` and `reference_labels` (B, L').
+`reference_input_ids` and `reference_labels` (B, L'); with a cache the teacher's tokens, `top_ids` and `top_log_q`
+(B, L, K).
 Left out: a second audio, noise in the prompt.
 """
 
@@ -17,6 +18,7 @@ from lhotse.cut import Cut
 
 from egrecho_inner.data.augment import Augmenter
 from egrecho_inner.data.dataset import CutBatches, CutList
+from egrecho_inner.data.logit_cache import Choice, LogitCache, lay_out
 from egrecho_inner.data.transcripts import Source, Transcript, reference_of, teacher_of
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels, pad_labels
@@ -40,14 +42,24 @@ class TargetOptions:
 
 
 @dataclass(frozen=True)
-class PairedLabels(Labels):
-    """Labels with those of the true transcript beside them."""
+class Lesson(Labels):
+    """Labels with what is learned beside them."""
 
-    reference: Labels
+    reference: Labels | None = None
+    """Of the true transcript."""
+    top: tuple[np.ndarray, np.ndarray] | None = None
+    """The teacher's likeliest tokens (N, K) at the N targets, and their log probabilities."""
 
 
 class TargetBatches(CutBatches):
-    """Make batches whose targets are chosen by options; the other arguments are those of `CutBatches`."""
+    """Make batches whose targets are chosen by options; the first arguments are those of `CutBatches`.
+
+    Args:
+        options: What is learned for a cut.
+        seed: Of the draws.
+        beside_reference: Add the true transcripts as second targets.
+        cache: Add the teacher's likeliest tokens.
+    """
 
     def __init__(
         self,
@@ -58,36 +70,49 @@ class TargetBatches(CutBatches):
         options: TargetOptions = TargetOptions(),
         seed: int = 0,
         beside_reference: bool = False,
+        cache: LogitCache | None = None,
     ):
         super().__init__(cuts, labels, n_mels, augmenter)
-        self.options, self.seed, self.beside_reference = options, seed, beside_reference
+        self.options, self.seed, self.beside_reference, self.cache = options, seed, beside_reference, cache
 
-    def label(self, cut: Cut, epoch: int) -> Labels:
+    def label(self, cut: Cut, epoch: int) -> Lesson:
         """Return decoder inputs and targets of a cut in an epoch.
 
         Raises:
             DataError: The teacher's text is missing, or the tokens do not fit the decoder.
         """
-        spoken = cut.supervisions[0]
-        transcript = teacher_of(spoken) if self.options.text == "teacher" else reference_of(spoken)
-        found = encode(transcript, self.labels, *choose(self.options, self.seed, epoch, cut.id), cut.id)
-        if not self.beside_reference:
-            return found
-        if spoken.text is None:
-            raise DataError(f"cut {cut.id} has no true transcript to learn from beside the teacher's; leave it out")
-        return PairedLabels(
-            found.inputs, found.targets, encode(reference_of(spoken), self.labels, False, False, cut.id)
-        )
+        transcript = source_of(cut, self.options)
+        timestamps, previous = choose(self.options, self.seed, epoch, cut.id)
+        made = encode(transcript, self.labels, timestamps, previous, cut.id)
+        reference, top = None, None
+        if self.beside_reference:
+            if cut.supervisions[0].text is None:
+                raise DataError(f"cut {cut.id} has no true transcript to learn beside the teacher's; leave it out")
+            true = reference_of(cut.supervisions[0])
+            reference = encode(true, self.labels, timestamps=False, previous=False, cut_id=cut.id)
+        if self.cache is not None:
+            choice = Choice(cut.id, timestamps and bool(transcript.segments), previous and bool(transcript.previous))
+            top = self.cache.rows(choice, made)
+        return Lesson(made.inputs, made.targets, reference, top)
 
     def collate(
         self, features: list[np.ndarray], lengths: list[int], labels: list[Labels], padded: bool
     ) -> dict[str, Any]:
-        """Pad features and labels, the second ones too, into one batch."""
+        """Pad features and labels, and what is beside them, into one batch."""
         batch = super().collate(features, lengths, labels, padded)
         if self.beside_reference:  # a batch without a usable cut has one label, without a second
             inputs, targets = pad_labels([getattr(each, "reference", each) for each in labels], self.labels.eot)
             batch |= {"reference_input_ids": torch.tensor(inputs), "reference_labels": torch.tensor(targets)}
+        if self.cache is not None:
+            ids, log_q = lay_out(labels, [getattr(each, "top", None) for each in labels], self.cache.facts["k"])
+            batch |= {"top_ids": torch.from_numpy(ids), "top_log_q": torch.from_numpy(log_q)}
         return batch
+
+
+def source_of(cut: Cut, options: TargetOptions) -> Transcript:
+    """Return the transcript that a cut is learned from."""
+    spoken = cut.supervisions[0]
+    return teacher_of(spoken) if options.text == "teacher" else reference_of(spoken)
 
 
 def choose(options: TargetOptions, seed: int, epoch: int, cut_id: str) -> tuple[bool, bool]:

@@ -11,7 +11,7 @@ from tiny import speech_cut, tiny_processor
 from egrecho_inner.data.batching import Batch
 from egrecho_inner.data.targets import TargetBatches, TargetOptions, choose
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder
+from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels
 
 TEACHER = {
     "text": "won too",
@@ -34,6 +34,10 @@ def cut_of(folder: Path, **teacher: Any) -> Any:
     return cut
 
 
+def label(cut: Any, labels: LabelEncoder, options: TargetOptions) -> Labels:
+    return TargetBatches([cut], labels, 80, options=options).label(cut, 0)
+
+
 def names(ids: list[int]) -> list[str]:
     tokens = tiny_processor().tokenizer.convert_ids_to_tokens(ids)
     return [token for token in tokens if token.startswith("<|")]
@@ -53,8 +57,7 @@ def test_choices_are_drawn_afresh_each_epoch_and_repeat_exactly() -> None:
 
 def test_one_previous_text_token_and_no_loss_on_the_prompt(tmp_path: Path, labels: LabelEncoder) -> None:
     # published: the stored prompt began with <|startofprev|> and got another; or held the start, and was learned
-    batches = TargetBatches([], labels, 80, options=TargetOptions("teacher", timestamps=0, previous=1))
-    made = batches.label(cut_of(tmp_path), 0)
+    made = label(cut_of(tmp_path), labels, TargetOptions("teacher", timestamps=0, previous=1))
     assert names(made.inputs) == [
         "<|startofprev|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>",
     ]  # fmt: skip
@@ -66,44 +69,40 @@ def test_one_previous_text_token_and_no_loss_on_the_prompt(tmp_path: Path, label
 def test_the_prefix_is_whole_with_and_without_times(tmp_path: Path, labels: LabelEncoder) -> None:
     # published: generate() no longer returns the prefix, and <|notimestamps|> was put inside the text
     for share, begin in ((0.0, ["<|notimestamps|>"]), (1.0, ["<|0.00|>", "<|0.50|>", "<|0.50|>", "<|1.00|>"])):
-        batches = TargetBatches([], labels, 80, options=TargetOptions("teacher", timestamps=share))
-        made = batches.label(cut_of(tmp_path), 0)
+        made = label(cut_of(tmp_path), labels, TargetOptions("teacher", timestamps=share))
         assert names(made.inputs) == ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", *begin]
         assert labels.decode(made.targets[:-1]) in ("won too", "won  too")
 
 
 def test_a_broken_off_text_is_not_taught_to_end(tmp_path: Path, labels: LabelEncoder) -> None:
-    batches = TargetBatches([], labels, 80, options=TargetOptions("teacher"))
-    assert batches.label(cut_of(tmp_path), 0).targets[-1] == labels.eot
-    assert batches.label(cut_of(tmp_path, truncated=True), 0).targets[-1] == IGNORED
+    assert label(cut_of(tmp_path), labels, TargetOptions("teacher")).targets[-1] == labels.eot
+    assert label(cut_of(tmp_path, truncated=True), labels, TargetOptions("teacher")).targets[-1] == IGNORED
 
 
 def test_what_the_teacher_heard_decides_language_and_task(tmp_path: Path, labels: LabelEncoder) -> None:
-    batches = TargetBatches([], labels, 80, options=TargetOptions("teacher"))
-    made = batches.label(cut_of(tmp_path, language="de", task="translate"), 0)
+    made = label(cut_of(tmp_path, language="de", task="translate"), labels, TargetOptions("teacher"))
     assert names(made.inputs)[1:3] == ["<|de|>", "<|translate|>"]
 
 
 def test_a_cut_without_the_teachers_text_is_named(tmp_path: Path, labels: LabelEncoder) -> None:
     with pytest.raises(DataError, match="pseudo-label"):
-        TargetBatches([], labels, 80, options=TargetOptions("teacher")).label(speech_cut(tmp_path, "u", 1.0), 0)
+        label(speech_cut(tmp_path, "u", 1.0), labels, TargetOptions("teacher"))
 
 
 def test_no_choice_makes_more_tokens_than_the_decoder_has_places(tmp_path: Path, labels: LabelEncoder) -> None:
     options = TargetOptions("teacher", timestamps=1, previous=1)
-    batches = TargetBatches([], labels, 80, options=options)
     for length in (10, 200, 300, 430, 442):
         text = "a" * length
         cut = cut_of(tmp_path, text=text, segments=[[0, 1, text]], previous="b " * 400)
         try:
-            made = batches.label(cut, 0)
+            made = label(cut, labels, options)
         except DataError:
             assert length > 430
             continue
         assert len(made.inputs) == len(made.targets) <= MAX_TOKENS
         assert made.inputs.count(labels.id("<|startofprev|>")) <= 1
     with pytest.raises(DataError, match="448"):
-        batches.label(cut_of(tmp_path, segments=[[0, 1, "a" * 460]]), 0)
+        label(cut_of(tmp_path, segments=[[0, 1, "a" * 460]]), labels, options)
 
 
 def test_the_true_transcript_stands_beside(tmp_path: Path, labels: LabelEncoder) -> None:

@@ -1,0 +1,109 @@
+"""A teacher on disk teaches what the teacher itself would: the same loss, for every choice that training draws."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import save_tiny, speech_cuts
+
+from egrecho_inner import cache_logits as program
+from egrecho_inner.cache_logits import cache_logits
+from egrecho_inner.data.batching import Batch
+from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.logit_cache import LogitCache
+from egrecho_inner.data.targets import TargetBatches, TargetOptions
+from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.model.loading import load_model, load_processor
+from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.training.kd import kl_sum, kl_top_sum
+
+OPTIONS = TargetOptions(text="teacher", timestamps=0.5, previous=0.5)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher and six labelled cuts, half of them with times, two thirds with a previous text."""
+    folder = tmp_path_factory.mktemp("home")
+    save_tiny(folder / "teacher", seed=3)
+    lines = speech_cuts(folder, 6).read_text().splitlines()
+    for number, line in enumerate(lines):
+        row = json.loads(line)
+        said = {"text": f"word {number}", "language": "en", "task": "transcribe"}
+        said |= {"segments": [[0.0, 0.4, f"word {number}"]]} if number % 2 else {}
+        said |= {"previous": "before"} if number % 3 else {}
+        row["supervisions"][0]["custom"] = {"teacher": said}
+        lines[number] = json.dumps(row)
+    (folder / "labelled.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+def batches_of(home: Path, cache: LogitCache) -> TargetBatches:
+    labels = LabelEncoder(load_processor(str(home / "teacher")).tokenizer)
+    return TargetBatches(CutList(str(home / "labelled.jsonl")), labels, 80, options=OPTIONS, seed=1, cache=cache)
+
+
+def make(home: Path, out: Path, **options: object) -> LogitCache:
+    given = {"targets": OPTIONS, "top_k": 2000, "shard_size": 2, "batch_size": 3} | options
+    cache_logits(str(home / "labelled.jsonl"), str(out), str(home / "teacher"), **given)
+    return LogitCache(out)
+
+
+def test_the_loss_is_that_of_the_teacher_itself(home: Path, tmp_path: Path) -> None:
+    # K of 2000 is more than the 1,900 tokens there are: nothing is left out but rounding to half precision
+    cache = make(home, tmp_path / "all")
+    teacher = load_model(str(home / "teacher")).eval()
+    cache.facts["k"] = teacher.config.vocab_size
+    batches, seen = batches_of(home, cache), set()
+    for epoch in range(6):
+        batch = batches[Batch(epoch, np.arange(6), False)]
+        assert not batch["skipped"]
+        targets = batch["labels"] != -100
+        with torch.no_grad():
+            logits = teacher(
+                batch["input_features"], batch["attention_mask"], decoder_input_ids=batch["decoder_input_ids"]
+            ).logits[targets]
+        student = torch.randn_like(logits)
+        whole = kl_sum(student, logits, 2.0).item()
+        found = kl_top_sum(student, batch["top_ids"][targets], batch["top_log_q"][targets], 2.0).item()
+        assert found == pytest.approx(whole, rel=5e-3)
+        seen.add(tuple(batch["decoder_input_ids"].flatten().tolist()))
+    assert len(seen) > 3  # the draws differ from epoch to epoch
+
+
+def test_a_killed_cache_continues_and_another_is_refused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real = tmp_path / "cache", program.ShardWriter.write
+
+    def dies(self: program.ShardWriter) -> None:
+        if self.number == 1:
+            raise KeyboardInterrupt
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(program.ShardWriter, "write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            make(home, out, top_k=4)
+    with pytest.raises(DataError, match="no finished cache"):
+        LogitCache(out)
+    with pytest.raises(ConfigError, match="other temperature"):
+        make(home, out, top_k=4, temperature=1.0)
+    written: list[int] = []
+    monkeypatch.setattr(program.ShardWriter, "write", lambda self: (written.append(self.number), real(self)))
+    assert len(make(home, out, top_k=4).places) > 6
+    assert written == [1, 2]
+    make(home, out, top_k=4)
+    assert written == [1, 2]
+
+
+def test_rows_of_another_text_are_refused(home: Path, tmp_path: Path) -> None:
+    cache = make(home, tmp_path / "cache", top_k=4)
+    batches = batches_of(home, cache)
+    cut = batches.cuts[1]
+    batches.label(cut, 0)
+    cut.supervisions[0].custom["teacher"]["text"] = "other"
+    cut.supervisions[0].custom["teacher"]["segments"] = []
+    with pytest.raises(DataError):
+        batches.label(cut, 0)
