@@ -76,7 +76,11 @@ if at_stage 0; then
   # torchrun also for one process under DeepSpeed, which would otherwise look for MPI
   if [ "$nproc" -gt 1 ] || [ -n "$deepspeed" ]; then launch=(torchrun --standalone --nproc_per_node "$nproc"); fi
   "${launch[@]}" egrecho_inner/$method.py "${configs[@]}" --model.path "$model_name" --data.train "[$train_cuts]" \
-    --data.dev "[$dev_cuts]" --outdir "$run" "${more[@]}"
+    --data.dev "[$dev_cuts]" --outdir "$run" "${more[@]}" || {
+    status=$?
+    if [ -e "$run/INTERRUPTED" ]; then status=75; fi  # torchrun makes 1 of every exit code
+    exit "$status"
+  }
 fi
 
 if at_stage 1; then

@@ -27,7 +27,7 @@ from egrecho_inner.data.dataset import CutBatches, CutList, DataOptions, make_au
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.whisper import Whisper, Window
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.training import checkpoint, memory, strategy
+from egrecho_inner.training import card, checkpoint, memory, strategy
 from egrecho_inner.training.adalora import AdaLora, is_adalora
 from egrecho_inner.training.lock import RunLock
 from egrecho_inner.training.options import TrainOptions, training_arguments
@@ -217,7 +217,9 @@ class Run:
         with memory.faults_named():
             trainer.train(resume_from_checkpoint=str(folder) if folder else None)
         trainer.raise_if_stopped()
-        save_result(trainer, self.processor, place, self.window.window)
+        hours = float(self.cuts.durations.sum()) / 3600
+        about = card.about(self.model, hours, trainer.fingerprint["config"])
+        save_result(trainer, self.processor, place, self.window.window, about)
         if dist.is_initialized():
             trainer.accelerator.wait_for_everyone()
         return place

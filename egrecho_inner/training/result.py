@@ -21,6 +21,7 @@ from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import save_folder
 from egrecho_inner.model.whisper import Whisper, Window
 from egrecho_inner.training import checkpoint
+from egrecho_inner.training.card import write_card
 from egrecho_inner.training.sharding import is_sharded
 from egrecho_inner.training.trainer import WhisperTrainer
 
@@ -46,8 +47,18 @@ def set_aside(place: Path, main: bool) -> None:
         logger.info("the run goes on after its end: the result so far is now %s", kept)
 
 
-def save_result(trainer: WhisperTrainer, processor: WhisperProcessor, place: Path, window: Window) -> None:
-    """Save the best checkpoint's weights as the result of the run; only the first process does."""
+def save_result(
+    trainer: WhisperTrainer, processor: WhisperProcessor, place: Path, window: Window, about: dict[str, Any]
+) -> None:
+    """Save the best checkpoint's weights as the result of the run; only the first process does.
+
+    Args:
+        trainer: After training.
+        processor: Goes into the folder with the model.
+        place: The folder.
+        window: The input the model was trained with.
+        about: What the model card tells (`card.about`).
+    """
     if not trainer.args.should_save:
         return
     source = best_checkpoint(trainer)
@@ -58,9 +69,7 @@ def save_result(trainer: WhisperTrainer, processor: WhisperProcessor, place: Pat
         working.mkdir()
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copyfile(source / name, working / name)
-        base = model.get_base_model().config._name_or_path
     else:
-        base = model.config._name_or_path
         if is_sharded(model):
             shell = Whisper(model.config)
             shell.generation_config = model.generation_config
@@ -69,13 +78,14 @@ def save_result(trainer: WhisperTrainer, processor: WhisperProcessor, place: Pat
         save_folder(model, processor, working, window)
     made = {
         "input_window": window,
-        "base": base,
+        **about,
         "step": trainer.state.global_step,
         "max_steps": trainer.state.max_steps,
         "best": source.name,
         "scores": scores_of(source),
     }
     checkpoint.write_json(working / TRAINING, made)
+    write_card(working, made, place.parent)
     checkpoint.publish(working, place)
     logger.info("saved %s", place)
 

@@ -15,6 +15,7 @@ from egrecho_inner.data.batching import WINDOW_SECONDS, Batch
 from egrecho_inner.data.dataset import CutBatches, CutList, DataOptions
 from egrecho_inner.decoding.decode import DecodeOptions, transcribe
 from egrecho_inner.model.whisper import Window
+from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.text.normalize import default_normalizer, get_normalizer
 from egrecho_inner.text.scoring import score
@@ -39,6 +40,7 @@ class DevScorer:
     ):
         self.processor, self.labels, self.data, self.train = processor, labels, data, train
         self.window: Window = window
+        self.normalizers: set[str] = set()
         self.cuts = None if data.dev is None else CutList(data.dev)
         if self.cuts is not None:
             self.cuts.keep_trainable(labels, max_skip_ratio=1.0)
@@ -52,12 +54,12 @@ class DevScorer:
         with torch.no_grad():
             scores = {"loss": self.loss(model), "cuts": len(self.cuts)}
             if self.train.metric != "loss":
-                scores[self.train.metric] = self.error_rate(model)
+                scores |= self.error_rate(model)
         model.train(was_training)
         return scores
 
-    def error_rate(self, model: nn.Module) -> float:
-        """Return the corpus error rate of greedy decoding, both sides normalised for their language."""
+    def error_rate(self, model: nn.Module) -> dict[str, float]:
+        """Return the corpus error rate of greedy decoding with its 95 % interval, both sides normalised."""
         window = "30s" if self.window == "30s" else "longest"
         rank, world = ranks()
         mine = range(rank, len(self.cuts), world)
@@ -70,25 +72,30 @@ class DevScorer:
             language = spoken.language or self.data.language
             name = default_normalizer(language) if self.data.normalizer == "auto" else self.data.normalizer
             normalize = get_normalizer(name, language)
+            self.normalizers.add(f"{normalize.name} {normalize.version}")
             pairs.append((cut.id, normalize(spoken.text or ""), normalize(found[cut.id])))
         if dist.is_initialized():
             shares: list[list[tuple[str, str, str]]] = [[] for _ in range(world)]
             dist.all_gather_object(shares, pairs)
             pairs = [pair for share in shares for pair in share]
-        rate = score(pairs, self.train.metric).error_rate
-        return float("inf") if rate is None else rate
+        metric = self.train.metric
+        scored = score(sorted(pairs), metric)
+        if scored.error_rate is None:
+            return {metric: float("inf")}
+        low, high = bootstrap_interval(scored.counts, n=1000)
+        return {metric: scored.error_rate, f"{metric}_low": low, f"{metric}_high": high}
 
     def loss(self, model: nn.Module) -> float:
         """Return the mean loss per target token, by teacher forcing."""
         config = getattr(model, "module", model).config
         batches = CutBatches(self.cuts, self.labels, config.num_mel_bins)
         device = next(model.parameters()).device
-        sums = torch.zeros(2, dtype=torch.float64)
+        sums = torch.zeros(2, dtype=torch.float64, device=device)  # NCCL moves nothing that lies elsewhere
         for batch in self.batches():
             inputs = batches[batch]
             inputs = {name: value.to(device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
             tokens = (inputs["labels"] != -100).sum().item()
-            sums += torch.tensor([model(**inputs).loss.item() * tokens, tokens], dtype=torch.float64)
+            sums += torch.tensor([model(**inputs).loss.item() * tokens, tokens], dtype=torch.float64, device=device)
         if dist.is_initialized():
             dist.all_reduce(sums)
         return (sums[0] / sums[1]).item()

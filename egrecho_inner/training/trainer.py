@@ -249,8 +249,9 @@ class WhisperTrainer(SavingTrainer):
         finally:
             self.stops.nothing_to_lose = False
         self._determine_best_metric(scores, None)
-        if self.args.should_save and path.parent.is_dir():
-            checkpoint.write_json(path, scores)
+        if self.args.should_save and path.parent.is_dir() and not path.is_file():
+            normalizers = ", ".join(sorted(getattr(self.score, "normalizers", ())))
+            checkpoint.write_json(path, scores | ({"eval_normalizer": normalizers} if normalizers else {}))
 
     def evaluate(self, known: dict[str, float] | None = None, *_: Any, **__: Any) -> dict[str, float]:
         """Score the development cuts; the log line has Transformers' names.
@@ -268,6 +269,7 @@ class WhisperTrainer(SavingTrainer):
             scores["eval_runtime"] = round(runtime, 4)
             scores["eval_samples_per_second"] = round(cuts / max(runtime, 1e-9), 3)
         self.tally.began += time.perf_counter() - began  # evaluation is not training time
+        scores = {name: value for name, value in scores.items() if not isinstance(value, str)}
         self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
