@@ -3,12 +3,13 @@
 #
 #   bash egs/mini/pretrain.sh
 #
-# Stages, --stage to --stop_stage (0 to 4):
+# Stages, --stage to --stop_stage (0 to 5):
 #   0  eight hours of speech, source voices                -> data/nano/{train,val,test}
 #   1  prepare.sh: manifests and cuts                      -> data/manifests, data/fbank_whisper80
 #   2  tokenizer and feature extractor                     -> EXP/processor
-#   3  from random weights, variable-length input          -> EXP/longest
-#   4  a quarter of the cuts padded to 30 s                -> EXP/mixed, whose final/ is egs/mini/nano
+#   3  from random weights, variable-length input          -> EXP/first
+#   4  a second round                                      -> EXP/second
+#   5  some cuts padded to 30 s                            -> EXP/mixed, whose final/ is egs/mini/nano
 #
 #   --exp DIR              run folders (exp/nano)
 #   --jobs N               processes for making and preparing the data
@@ -16,7 +17,7 @@
 set -euo pipefail
 
 stage=0
-stop_stage=4
+stop_stage=5
 exp=exp/nano
 jobs=2
 overrides=
@@ -40,11 +41,6 @@ train() {
   egrecho_inner/full.py -c "$1" --data.train "[${cuts}_train.jsonl.gz]" --data.dev "[${cuts}_val.jsonl.gz]" \
     --outdir "$2" --model.path "$3" "${more[@]}"
 }
-if at_stage 3; then
-  # random weights learn to listen and to write at once only with CTC's help
-  train egs/mini/pretrain.yaml "$exp/longest" "$exp/processor"
-fi
-if at_stage 4; then
-  # programs that pad to 30 s, such as Transformers' pipeline, are to understand it too
-  train egs/mini/pretrain_mixed.yaml "$exp/mixed" "$exp/longest/final"
-fi
+if at_stage 3; then train egs/mini/pretrain.yaml "$exp/first" "$exp/processor"; fi
+if at_stage 4; then train egs/mini/pretrain_again.yaml "$exp/second" "$exp/first/final"; fi
+if at_stage 5; then train egs/mini/pretrain_mixed.yaml "$exp/mixed" "$exp/second/final"; fi
