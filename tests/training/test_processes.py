@@ -18,6 +18,7 @@ from egrecho_inner.training.resume import Allowance
 
 HERE = Path(__file__).parent
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
+CONTINUED = ("ddp", "zero2", "zero3")
 
 
 def launch(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -62,12 +63,12 @@ def test_first_step_is_that_of_one_process(results: dict[str, dict], alone: dict
     assert results[name]["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", CONTINUED)
 def test_stopped_and_continued_is_the_same_run(results: dict[str, dict], name: str) -> None:
     assert results[name]["same"]
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", CONTINUED)
 def test_result_is_a_whole_model_and_the_best_one(results: dict[str, dict], folder: Path, name: str) -> None:
     final = folder / name / "whole" / "final"
     made = json.loads((final / "training.json").read_text())

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""`egrecho plan`: does it fit, and how long does it take? Memory by model size and method, hours from the data.
+
+Nothing is loaded: sizes are counted on the meta device. Memory is an estimate (of activations a test compares it with
+what autograd keeps); the rehearsal at the start of a run on a GPU measures.
+"""
+
+from transformers import WhisperConfig
+
+from egrecho_inner.config import run
+from egrecho_inner.data.index import open_all
+from egrecho_inner.errors import ConfigError
+from egrecho_inner.model.adapters import LoraOptions
+from egrecho_inner.model.loading import SIZES
+from egrecho_inner.training import flops
+from egrecho_inner.training.footprint import Method, Sharding, activations, footprint, shell, trained_parameters
+
+GPUS = {"T4": 16, "RTX 4090": 24, "A10": 24, "L4": 24, "V100": 32, "L40S": 48, "A100": 80, "H100": 80, "H200": 141}
+SHARDINGS: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3", "zero2+offload", "zero3+offload")
+USUAL_MFU = 0.25
+TOKENS_PER_SECOND = 4.0
+USABLE = 0.95
+
+
+def plan(
+    size: str | None = None,
+    gpu: str = "A100",
+    gpus: int = 1,
+    max_duration: float = 120.0,
+    longest: float = 30.0,
+    cuts: list[str] | None = None,
+    hours: float | None = None,
+    num_epochs: float = 3.0,
+    audio_seconds_per_second: float | None = None,
+    mfu: float = USUAL_MFU,
+    rank: int = 32,
+) -> None:
+    """Say which models and methods fit a GPU, and how long an epoch takes.
+
+    Args:
+        size: One size (tiny, base, ... large-v3-turbo); all if not given.
+        gpu: T4, A10, L4, V100, RTX 4090, L40S, A100, H100, H200, or gigabytes of memory.
+        gpus: How many, over all machines.
+        max_duration: Padded seconds of a batch on one GPU (batch.max_duration).
+        longest: Seconds of the longest utterance.
+        cuts: Manifests of training cuts, for their hours.
+        hours: Of training audio, where no manifest is there yet.
+        num_epochs: Passes over the data.
+        audio_seconds_per_second: Measured speed (metrics.jsonl of a short run, all GPUs together); else estimated.
+        mfu: Share of the GPU's peak that training reaches, for the estimate.
+        rank: Of the adapter.
+    """
+    memory = memory_of(gpu)
+    sizes = [size] if size else list(SIZES)
+    if size is not None and size not in SIZES:
+        raise ConfigError(f"size '{size}' is not known; legal are {', '.join(SIZES)}")
+    if cuts:
+        hours = sum(float(index.durations.sum()) for index in open_all(cuts)) / 3600
+    print(f"{gpus} x {gpu} ({memory:g} GB each), {max_duration:g} s of audio per batch and GPU, bf16, GB per GPU")
+    print(
+        f"{'model':16}{'method':8}{'sharding':16}{'weights':>8}{'grads':>7}{'optim.':>8}{'activ.':>8}{'total':>7}  fits"
+    )
+    for name in sizes:
+        for row in rows(name, memory, gpus, max_duration, longest, rank):
+            print(row)
+    if hours is not None:
+        print(f"\n{hours:,.1f} h of audio, {num_epochs:g} epochs")
+        for name in sizes:
+            speed = audio_seconds_per_second or estimated_speed(name, gpu, gpus, longest, mfu)
+            if speed is None:
+                print(f"{name:16}no peak is known for {gpu}: give --audio_seconds_per_second of a short run")
+                continue
+            needed = hours * num_epochs / speed
+            basis = "measured" if audio_seconds_per_second else f"estimated at {100 * mfu:g} % of the peak"
+            print(f"{name:16}{needed:8.1f} h at {speed:,.0f} s of audio per second ({basis})")
+
+
+def memory_of(gpu: str) -> float:
+    """Return a GPU's gigabytes."""
+    if gpu in GPUS:
+        return GPUS[gpu]
+    try:
+        return float(gpu)
+    except ValueError:
+        raise ConfigError(f"gpu '{gpu}' is not known; give its gigabytes, or one of {', '.join(GPUS)}") from None
+
+
+def shape(name: str) -> WhisperConfig:
+    """Return the configuration of a named size, with the vocabulary of its family."""
+    width, heads, encoder, decoder, mels = SIZES[name]
+    return WhisperConfig(
+        vocab_size=51866 if mels == 128 else 51865,
+        num_mel_bins=mels,
+        d_model=width,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_layers=encoder,
+        decoder_layers=decoder,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
+    )
+
+
+def rows(name: str, memory: float, gpus: int, seconds: float, longest: float, rank: int) -> list[str]:
+    """Return the lines of one size: every method, with and without checkpointing of activations."""
+    config = shape(name)
+    model = shell(config)
+    total = sum(p.numel() for p in model.parameters())
+    targets, lines = LoraOptions().target_modules, []
+    methods: tuple[Method, ...] = ("full", "lora")
+    for method in methods:
+        trained = trained_parameters(model, method, rank, targets)
+        for sharding in SHARDINGS if method == "full" and gpus > 1 else ("none",):
+            for checkpointing in (False, True):
+                kept = activations(
+                    config, max(seconds, longest), longest, TOKENS_PER_SECOND, method, checkpointing, True
+                )
+                need = footprint(total, trained, kept, sharding, gpus)
+                label = sharding + (" +ckpt" if checkpointing else "")
+                fits = "yes" if need.total <= USABLE * memory * 1e9 else "no"
+                host = f", {need.host / 1e9:.0f} GB of the machine's" if need.host else ""
+                parts = (need.weights, need.gradients, need.optimizer, need.activations, need.total)
+                numbers = [f"{part / 1e9:.1f}" for part in parts]
+                lines.append(
+                    f"{name:16}{method:8}{label:16}{numbers[0]:>8}{numbers[1]:>7}{numbers[2]:>8}{numbers[3]:>8}{numbers[4]:>7}"
+                    f"  {fits}{host}"
+                )
+    return lines
+
+
+def estimated_speed(name: str, gpu: str, gpus: int, longest: float, mfu: float) -> float | None:
+    """Return seconds of audio per second that all GPUs train on, from the operations of a step."""
+    if gpu not in flops.PEAKS:
+        return None
+    typical = min(longest, 10.0)
+    config = shape(name)
+    encoder, decoder = flops.forward(config, int(100 * typical), int(TOKENS_PER_SECOND * typical), config.num_mel_bins)
+    return gpus * mfu * flops.PEAKS[gpu][0] * 1e12 / (3 * (encoder + decoder) / typical)
+
+
+if __name__ == "__main__":
+    run(plan)

@@ -1,0 +1,93 @@
+"""The planner: what it counts is what is there, and its answers move the right way."""
+
+import pytest
+import torch
+
+from egrecho_inner.errors import ConfigError
+from egrecho_inner.model.adapters import LoraOptions, add_adapter
+from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.plan import plan, shape
+from egrecho_inner.training import flops
+from egrecho_inner.training.footprint import activations, footprint, shell, trained_parameters
+
+
+def small() -> Whisper:
+    config = shape("tiny")
+    config.update({"vocab_size": 2000, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0})
+    return Whisper(config).train()
+
+
+def kept_bytes(model: torch.nn.Module, rows: int, frames: int, tokens: int) -> int:
+    """Count what autograd keeps for the backward pass, weights excepted."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    seen, alive = {}, []
+
+    def pack(value: torch.Tensor) -> torch.Tensor:
+        alive.append(value)
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in weights:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    ids = torch.ones(rows, tokens, dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        model(
+            torch.randn(rows, 80, frames),
+            attention_mask=torch.ones(rows, frames, dtype=torch.long),
+            decoder_input_ids=ids,
+            labels=ids,
+        )
+    return sum(seen.values())
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_activations_are_what_autograd_keeps(method: str) -> None:
+    model = small()
+    config = model.config
+    if method == "lora":
+        model = add_adapter(model, LoraOptions(dropout=0.0), 10)
+    estimate = activations(config, 20.0, 10.0, 4.0, method, checkpointing=False, half=False)
+    assert 0.7 < estimate / kept_bytes(model, 2, 1000, 40) < 1.3
+
+
+def test_trained_parameters_are_those_of_the_adapter() -> None:
+    options = LoraOptions(r=8)
+    adapted = add_adapter(small(), options, 10)
+    count = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert trained_parameters(small(), "lora", 8, options.target_modules) == count
+
+
+def test_published_sizes() -> None:
+    millions = {name: sum(p.numel() for p in shell(shape(name)).parameters()) / 1e6 for name in ("tiny", "large-v3")}
+    assert millions["tiny"] == pytest.approx(39, rel=0.05)
+    assert millions["large-v3"] == pytest.approx(1550, rel=0.05)
+
+
+def test_sharding_divides_what_it_says() -> None:
+    whole, two, three = (footprint(100, 100, 0.0, sharding, 4, half=False) for sharding in ("none", "zero2", "zero3"))
+    assert (two.weights, two.gradients, two.optimizer) == (whole.weights, whole.gradients / 4, whole.optimizer / 4)
+    assert three.weights == whole.weights / 4
+    offloaded = footprint(100, 100, 0.0, "zero2+offload", 4, half=False)
+    assert offloaded.optimizer == 0 and offloaded.host == whole.optimizer
+
+
+def test_flops_of_a_forward_pass_are_those_torch_counts() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = small().eval()
+    model.set_attn_implementation("eager")  # torch does not count its fused attention on a CPU
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ids = torch.ones(1, 40, dtype=torch.long)
+        model(torch.randn(1, 80, 1000), decoder_input_ids=ids)
+    assert sum(flops.forward(model.config, 1000, 40, 80)) == pytest.approx(counter.get_total_flops(), rel=0.03)
+
+
+def test_plan_prints_what_fits_and_how_long(capsys: pytest.CaptureFixture) -> None:
+    plan(size="tiny", gpu="A100", hours=10.0)
+    out = capsys.readouterr().out
+    assert "tiny" in out and "yes" in out and "10.0 h of audio" in out
+    plan(size="large-v3", gpu="16", gpus=4)
+    out = capsys.readouterr().out
+    assert "no" in out and "zero3+offload" in out
+    with pytest.raises(ConfigError, match="legal are"):
+        plan(size="giant")
