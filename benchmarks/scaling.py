@@ -32,7 +32,7 @@ from egrecho_inner.data.index import CutIndex
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = 50  # different recordings; the cuts of a large manifest share them
-LIMIT = 300.0  # seconds after which a run is given up
+LIMIT = 600.0  # seconds after which a run is given up
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Start:
     """What one run took to its first step."""
 
     seconds: float
+    busy: float
+    """CPU seconds of the busiest process by then: what an idle machine would take at least."""
     main: float
     """MB of the largest training process."""
     worker: float
@@ -63,21 +65,25 @@ def main() -> None:
         for count in options.cuts:
             manifest = folder / f"cuts{count}.jsonl"
             write_manifest(manifest, count, folder)
-            for processes in options.processes:
-                index = folder / f".{manifest.name}.index"
-                first = None if index.exists() else start(manifest, processes, folder)
-                again = start(manifest, processes, folder)
-                said = "" if first is None else f"{first.seconds:.1f}"
-                rows.append(
-                    [f"{count:,}", processes, said, f"{again.seconds:.1f}", f"{again.main:.0f}", f"{again.worker:.0f}"]
-                )
+            rows += [
+                [f"{count:,}", processes, *measure(manifest, processes, folder)] for processes in options.processes
+            ]
             if options.lhotse:
                 seconds, held = eager(manifest)
                 rows.append([f"{count:,}", "Lhotse, eager", "", f"{seconds:.1f}", f"{held:.0f}", ""])
             manifest.unlink()
-    headers = ["cuts", "processes", "first start (s)", "again (s)", "MB each", "MB each worker"]
+    headers = ["cuts", "processes", "first start, s (CPU s)", "again, s (CPU s)", "MB each", "MB each worker"]
     print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True))
     print(f"\n{machine()}")
+
+
+def measure(manifest: Path, processes: int, folder: Path) -> list[str]:
+    """Start training twice, or once if the manifest was read before; return a line of the table."""
+    is_new = not manifest.with_name(f".{manifest.name}.index").exists()
+    first = start(manifest, processes, folder) if is_new else None
+    again = start(manifest, processes, folder)
+    times = ["" if each is None else f"{each.seconds:.1f} ({each.busy:.1f})" for each in (first, again)]
+    return [*times, f"{again.main:.0f}", f"{again.worker:.0f}"]
 
 
 def write_waves(folder: Path) -> None:
@@ -114,7 +120,7 @@ def start(manifest: Path, processes: int, folder: Path) -> Start:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         arguments = {
             "model.path": folder / "model", "model.size": "nano", "data.train": manifest, "outdir": Path(outdir, "run"),
-            "batch.max_duration": 20, "train.max_steps": 100_000, "train.workers": 1, "train.rehearse": "false",
+            "batch.max_duration": 60, "train.max_steps": 10_000, "train.workers": 1, "train.rehearse": "false",
         }  # fmt: skip
         command = [sys.executable, *(launcher if processes > 1 else []), str(ROOT / "egrecho_inner/full.py")]
         command += [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
@@ -131,12 +137,13 @@ def start(manifest: Path, processes: int, folder: Path) -> Start:
                         raise SystemExit(f"no first step: {' '.join(command)}\n{console.read()[-2000:]}")
                     time.sleep(0.05)
                 seconds = time.perf_counter() - began
-                held = memory_of(run.pid)
+                found = look(run.pid)
             finally:
                 os.killpg(run.pid, signal.SIGKILL)
                 run.wait()
-    training, workers = held[:processes], held[processes:]
-    return Start(seconds, max(training), max(workers, default=0.0))
+    held = sorted((megabytes for megabytes, _ in found), reverse=True)
+    busy = max(spent for _, spent in found)
+    return Start(seconds, busy, held[0], max(held[processes:], default=0.0))
 
 
 def environment() -> dict[str, str]:
@@ -144,8 +151,8 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def memory_of(session: int) -> list[float]:
-    """Return the MB of the Python processes of a session that hold a model or load data, largest first."""
+def look(session: int) -> list[tuple[float, float]]:
+    """Return MB and CPU seconds of the processes of a session that train or load data."""
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -154,10 +161,11 @@ def memory_of(session: int) -> list[float]:
             fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
             words = (folder / "cmdline").read_text()
             if int(fields[3]) == session and "full.py" in words and "torch.distributed.run" not in words:
-                found.append(pss(folder))
+                ticks = int(fields[11]) + int(fields[12])
+                found.append((pss(folder), ticks / os.sysconf("SC_CLK_TCK")))
         except (OSError, IndexError):
             continue  # it has just ended
-    return sorted(found, reverse=True)
+    return found
 
 
 def pss(folder: Path) -> float:

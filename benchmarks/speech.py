@@ -127,14 +127,21 @@ def interleave(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, l
     return speeds
 
 
-def show(title: str, speeds: dict[str, list[float]], peer: str, *extra: tuple[str, dict[str, str]]) -> None:
+def show(
+    title: str,
+    speeds: dict[str, list[float]],
+    peer: str,
+    *extra: tuple[str, dict[str, str]],
+    unit: str = "audio s/s",
+) -> None:
     """Print a table of ratios to the peer: median over the rounds, lowest and highest.
 
     Args:
         title: Line above.
-        speeds: Audio seconds per second, by name and round.
+        speeds: In `unit`, by name and round.
         peer: The name that is 1.
         *extra: Further columns: heading, and text by name.
+        unit: Of the speeds.
     """
     rows = []
     for name, values in speeds.items():
@@ -142,7 +149,7 @@ def show(title: str, speeds: dict[str, list[float]], peer: str, *extra: tuple[st
         spread = f"{ratios[0]:.1f} to {ratios[-1]:.1f}"
         more = [column.get(name, "") for _, column in extra]
         rows.append([name, f"{statistics.median(ratios):.1f}", spread, f"{statistics.median(values):.1f}", *more])
-    headers = ["", "times the peer", "lowest, highest", "audio s/s", *(heading for heading, _ in extra)]
+    headers = ["", "times the peer", "lowest, highest", unit, *(heading for heading, _ in extra)]
     print(f"\n{title}\n")
     print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True))
 
