@@ -7,6 +7,9 @@ import sys
 COMMANDS = {
     "validate-data": ("egrecho_inner.validate_data:validate_data", "check a Kaldi data directory and its audio"),
     "import-kaldi": ("egrecho_inner.import_kaldi:import_kaldi", "Kaldi data directory -> recordings, supervisions"),
+    "import-datasets": ("egrecho_inner.import_datasets:import_datasets", "audio folder or Hub data set -> Kaldi data"),
+    "import-shar": ("egrecho_inner.import_shar:import_shar", "Lhotse Shar -> files and cuts"),
+    "to-shar": ("egrecho_inner.to_shar:to_shar", "cuts -> Lhotse Shar"),
     "import-musan": ("egrecho_inner.import_musan:import_musan", "MUSAN folder -> manifests and noise cuts"),
     "make-cuts": ("egrecho_inner.make_cuts:make_cuts", "recordings, supervisions -> cuts"),
     "compute-features": ("egrecho_inner.compute_features:compute_features", "cuts -> cuts with stored log-mel"),

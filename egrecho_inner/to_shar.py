@@ -1,0 +1,52 @@
+#!/usr/bin/env python
+"""Cuts in, Lhotse Shar out: tar files of some hundred utterances, audio and transcripts side by side.
+
+For sets of millions of small files, which file systems and object stores are slow at. Everything on a cut travels with
+it, the teacher's text too. `egrecho import-shar` makes plain files and a manifest of it again.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from lhotse import CutSet
+
+from egrecho_inner.config import run
+from egrecho_inner.data.cuts import scan_manifest
+from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.jsonl import atomic_file
+from egrecho_inner.errors import ConfigError
+
+
+def to_shar(cuts: str, outdir: str, audio: Literal["flac", "wav"] = "flac", shard_size: int = 1000) -> None:
+    """Write cuts with their audio as a Lhotse Shar folder.
+
+    Args:
+        cuts: Manifest.
+        outdir: Folder to write; it appears when all of it is written.
+        audio: Of the utterances in the shards; both are lossless for 16-bit audio.
+        shard_size: Utterances in a shard.
+    """
+    place, index = Path(outdir), CutIndex(cuts)
+    marker = place.with_name(f"{place.name}.json")  # inside, Lhotse would take it for a field of the cuts
+    if place.is_dir() and marker.is_file() and json.loads(marker.read_text())["digest"] == index.digest:
+        print(f"{outdir} is there already")
+        return
+    if place.exists():
+        raise ConfigError(f"{outdir} is there and of other cuts; choose another folder")
+    scan_manifest(cuts)
+    working = place.with_name(f".{place.name}.writing")
+    shutil.rmtree(working, ignore_errors=True)
+    working.mkdir(parents=True)
+    CutSet(index).to_shar(working, fields={"recording": audio}, shard_size=shard_size)
+    with atomic_file(marker) as file:
+        file.write(json.dumps({"digest": index.digest, "cuts": len(index)}).encode() + b"\n")
+    working.rename(place)
+    print(f"{outdir}: {len(index):,} cuts in {len(list(place.glob('cuts.*')))} shards")
+
+
+to_shar.positional = ["cuts", "outdir"]
+
+if __name__ == "__main__":
+    run(to_shar)
