@@ -139,6 +139,8 @@ def random_model(size: str, processor: WhisperProcessor, seed: int = 0, **overri
         bos_token_id=ids["endoftext"],
         eos_token_id=ids["endoftext"],
         decoder_start_token_id=ids["startoftranscript"],
+        suppress_tokens=None,  # the defaults are ids of OpenAI's vocabulary
+        begin_suppress_tokens=None,
         init_std=0.02 * max(1.0, 768 / width) ** 0.5,  # 0.02 suits wide models; narrow ones would start nearly silent
         **overrides,
     )

@@ -247,6 +247,10 @@ class Whisper(WhisperForConditionalGeneration):
         state = kwargs.pop("state_dict", None) or self.state_dict()
         kwargs["state_dict"] = {name: value for name, value in state.items() if not name.startswith("ctc_head.")}
         super().save_pretrained(save_directory, **kwargs)
+        if kwargs.get("is_main_process", True):
+            # Transformers writes the name of this class, which other programs do not know
+            self.config.architectures = [WhisperForConditionalGeneration.__name__]
+            self.config.save_pretrained(save_directory)
 
 
 def freeze_sinusoids(model: nn.Module) -> None:
