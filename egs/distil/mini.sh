@@ -10,7 +10,7 @@
 #        random  the teacher's encoder, a decoder of random weights, CE on the teacher's text
 #        ce      copied layers, CE on the teacher's text
 #        kd      copied layers, CE and KL from the teacher
-#   3  one table of all, utterances and recordings over 30 s           -> EXP/table.md
+#   3  one table of all                                                -> EXP/table.md
 #   4  the student as the teacher's assistant                          -> EXP/kd/speculative.json
 #
 #   --exp DIR              everything made here (exp/distil_mini)
@@ -42,7 +42,6 @@ speech() {
   for name in mini distil; do
     bash prepare.sh --data_root "data/$name" --prefix "${name}_distil" --perturb_speed false --features none --jobs "$jobs"
   done
-  egrecho pack "$cuts/mini_distil_cuts_test.jsonl.gz" "$exp/long.jsonl.gz" --pack.by speaker --pack.max_duration 90
 }
 teacher() {
   egrecho init-student "$model_name" "$exp/deeper" --encoder_layers "[0,0,1,1,2,2]" --decoder_layers "[0,0,1,1]"
@@ -54,9 +53,9 @@ teacher() {
 student() {
   local name="$1" random="$2"
   shift 2
-  bash egs/distil/train.sh --stage 1 --stop_stage "${last:-5}" --teacher "$exp/teacher/final" --exp "$exp" --name "$name" \
+  bash egs/distil/train.sh --stage "${first:-3}" --stop_stage "${last:-5}" --teacher "$exp/teacher/final" --exp "$exp" --name "$name" \
     --train_cuts "$cuts/distil_distil_cuts_train.jsonl.gz" --dev_cuts "$cuts/mini_distil_cuts_val.jsonl.gz" \
-    --test_cuts "$cuts/mini_distil_cuts_test.jsonl.gz $exp/long.jsonl.gz" --language en --pack none \
+    --test_cuts "$cuts/mini_distil_cuts_test.jsonl.gz" --language en --pack none \
     --decoder_layers "$decoder_layers" --random "$random" --eval_config egs/mini/eval.yaml \
     --label_config "egs/distil/label.yaml egs/distil/mini_label.yaml" \
     --filter_config "egs/distil/filter.yaml egs/distil/mini_filter.yaml" \
@@ -66,14 +65,14 @@ student() {
 if at_stage 0; then timed "make and prepare speech" speech; fi
 if at_stage 1; then timed "teacher" teacher; fi
 if at_stage 2; then
-  last=2 timed "label and filter" student kd none
+  first=1 last=2 timed "label and filter" student kd none
   timed "student, random decoder" student random decoder --kd.kl_weight 0
   timed "student, CE" student ce none --kd.kl_weight 0
   timed "student, CE and KL" student kd none
 fi
 if at_stage 3; then
-  egrecho side-by-side --normalizer none --out "$exp/table.md" \
-    "[teacher=$exp/teacher/eval,random=$exp/random/eval,ce=$exp/ce/eval,kd=$exp/kd/eval]"
+  egrecho side-by-side "[teacher=$exp/teacher/eval,random=$exp/random/eval,ce=$exp/ce/eval,kd=$exp/kd/eval]" \
+    --normalizer none --out "$exp/table.md"
   cat "$exp/times.tsv"
 fi
 if at_stage 4; then
