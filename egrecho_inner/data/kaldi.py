@@ -165,9 +165,7 @@ def _spans(data: DataDir, findings: Findings) -> dict[str, tuple[str, float, flo
         if recording_id not in data.sources:
             findings.error("segment of a recording that is not in wav.scp", table.where(id, recording_id), INTERSECT)
         if start is None or end is None or start < 0:
-            findings.error(
-                "segment times that are not seconds", table.where(id, value), "expected 0 <= start < end"
-            )
+            findings.error("segment times that are not seconds", table.where(id, value), "expected 0 <= start < end")
         elif end != -1 and end <= start:
             findings.error("segment that ends before it starts", table.where(id, value), "expected start < end")
         else:
