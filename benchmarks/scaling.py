@@ -138,6 +138,9 @@ def start(manifest: Path, processes: int, folder: Path) -> Start:
                     time.sleep(0.05)
                 seconds = time.perf_counter() - began
                 found = look(run.pid)
+                if not found:
+                    console.seek(0)
+                    raise SystemExit(f"ended at its first step: {' '.join(command)}\n{console.read()[-2000:]}")
             finally:
                 os.killpg(run.pid, signal.SIGKILL)
                 run.wait()
