@@ -11,6 +11,7 @@ comes on top is the data's. The peer for memory is Lhotse's eager manifest, in a
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -127,9 +128,7 @@ def start(manifest: Path, processes: int, folder: Path) -> Start:
         log = Path(outdir, "run", "metrics.jsonl")
         with open(Path(outdir, "console"), "w+") as console:
             began = time.perf_counter()
-            run = subprocess.Popen(
-                command, stdout=console, stderr=console, env=environment(), start_new_session=True, cwd=ROOT
-            )
+            run = subprocess.Popen(command, stdout=console, stderr=console, env=environment(), cwd=ROOT)
             try:
                 while not log.is_file() or not log.read_text():
                     if run.poll() is not None or time.perf_counter() - began > LIMIT:
@@ -142,7 +141,9 @@ def start(manifest: Path, processes: int, folder: Path) -> Start:
                     console.seek(0)
                     raise SystemExit(f"ended at its first step: {' '.join(command)}\n{console.read()[-2000:]}")
             finally:
-                os.killpg(run.pid, signal.SIGKILL)
+                for pid in family(run.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 run.wait()
     held = sorted((megabytes for megabytes, _ in found), reverse=True)
     busy = max(spent for _, spent in found)
@@ -154,21 +155,29 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def look(session: int) -> list[tuple[float, float]]:
-    """Return MB and CPU seconds of the processes of a session that train or load data."""
+def look(launcher: int) -> list[tuple[float, float]]:
+    """Return MB and CPU seconds of the processes below one that train or load data."""
     found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
+    for folder in (Path(f"/proc/{pid}") for pid in family(launcher)):
         try:
-            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
             words = (folder / "cmdline").read_text()
-            if int(fields[3]) == session and "full.py" in words and "torch.distributed.run" not in words:
+            if "full.py" in words and "torch.distributed.run" not in words:
+                fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
                 ticks = int(fields[11]) + int(fields[12])
                 found.append((pss(folder), ticks / os.sysconf("SC_CLK_TCK")))
         except (OSError, IndexError):
             continue  # it has just ended
     return found
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all below it; torchrun gives each of its own a session, so a group would not do."""
+    try:
+        files = list(Path(f"/proc/{pid}/task").glob("*/children"))
+        children = [int(word) for file in files for word in file.read_text().split()]
+    except OSError:
+        children = []
+    return [pid, *(each for child in children for each in family(child))]
 
 
 def pss(folder: Path) -> float:
