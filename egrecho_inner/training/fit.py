@@ -95,6 +95,7 @@ def fit(
         UserError: A fault the user can mend; `Interrupted` when told to stop, with everything saved.
     """
     strategy.check_launcher()
+    memory.bound_kernel_cache()
     set_seed(train.seed)
     with contextlib.ExitStack() as stack:
         if os.environ.get("RANK", "0") == "0":

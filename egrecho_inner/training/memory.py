@@ -7,6 +7,7 @@ cut and a `batch.max_duration` to try; `halve()` makes that change with the effe
 import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,15 @@ LOADER_REMEDY = "Most often the machine's memory is full: fewer train.workers, a
 
 class OutOfMemory(MachineError):
     """A batch did not fit."""
+
+
+def bound_kernel_cache() -> None:
+    """Keep oneDNN from remembering 1,024 kernels, one for every shape it meets: on a CPU memory grew without end.
+
+    A nano Whisper on batches of all lengths grew by 170 MB in 80 steps, with this by 30, at the same CPU time.
+    It is read once, at the first convolution.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
