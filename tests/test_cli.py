@@ -19,6 +19,7 @@ from egrecho_inner.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 YAMLS = [path for folder in ("config", "egs") for path in sorted((ROOT / folder).rglob("*.yaml"))]
+YAMLS.remove(ROOT / "config/fsdp.yaml")  # accelerate's, named by train.fsdp
 ENVIRONMENT = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
