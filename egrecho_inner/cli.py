@@ -21,6 +21,7 @@ COMMANDS = {
     "init-student": ("egrecho_inner.init_student:init_student", "a teacher -> a student of some of its layers"),
     "cache-logits": ("egrecho_inner.cache_logits:cache_logits", "labelled cuts + teacher -> its likeliest tokens"),
     "speculate": ("egrecho_inner.speculate:speculate", "teacher + student -> speed of both together, same words"),
+    "plan": ("egrecho_inner.plan:plan", "model size x method -> memory, fits or not, hours"),
     "side-by-side": ("egrecho_inner.side_by_side:side_by_side", "result folders -> models beside each other"),
     "report-data": ("egrecho_inner.report_data:report_data", "cuts -> a page of what is in them and looks wrong"),
     "report-scores": ("egrecho_inner.report_scores:report_scores", "a result folder -> a page of its errors"),
