@@ -106,10 +106,9 @@ class WhisperTrainer(SavingTrainer):
         samples, broken = [], ""
         try:
             samples = [next(epoch_iterator) for _ in range(num_batches)]
-        except RuntimeError as error:
-            if memory.LOADER_DIED not in str(error):
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            if not (broken := memory.told_of_dead_loader(error)):
                 raise
-            broken = " ".join(str(error).split())
         self.tally.waited += time.perf_counter() - began
         self.tally.ids = [sample.pop("ids") for sample in samples]
         for sample in samples:
