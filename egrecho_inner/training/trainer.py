@@ -24,6 +24,7 @@ from egrecho_inner.data.batching import BatchPlan
 from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader, single_thread
 from egrecho_inner.errors import DataError, Interrupted, MachineError
 from egrecho_inner.training import checkpoint, flops, memory, sharding, strategy
+from egrecho_inner.training.frozen import FrozenEncoder
 from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
 from egrecho_inner.training.saving import SavingTrainer
@@ -75,6 +76,10 @@ class WhisperTrainer(SavingTrainer):
         self.stopped: str | None = None
         self.counter = flops.Counter(self.accelerator.unwrap_model(model))
         self.peak_flops = flops.peak(args.device, options.precision)
+        self.frozen: FrozenEncoder | None = None
+        if options.encoder_cache_gb:
+            encoder, folder = self.accelerator.unwrap_model(model).get_encoder(), Path(args.output_dir)
+            self.frozen = FrozenEncoder(encoder, folder, options.encoder_cache_gb, batches.augmenter)
 
     def get_train_dataloader(self) -> DataLoader:
         sampler = PlanSampler(self.plan, self.args.process_index, lambda: self.state.global_step)
@@ -119,6 +124,10 @@ class WhisperTrainer(SavingTrainer):
             self.stopped = stop
             self.control.should_training_stop = self.control.should_save = True
             return [], None
+        if self.frozen is not None:
+            with self.accelerator.autocast():
+                for sample, ids in zip(samples, self.tally.ids, strict=True):
+                    self.frozen.hear(sample, ids)
         return samples, torch.tensor(max(items, 1.0), device=device)
 
     def agree(self, items: int, broken: str, device: torch.device) -> tuple[float, str | None]:
