@@ -2,12 +2,14 @@
 
 In: Transformers' Trainer writes its files into `.writing/checkpoint-N`; out: sealed and renamed to `checkpoint-N`,
 older ones rotated. Non-finite weights and a full disk end the run before they cost an earlier checkpoint.
+With `train.async_save` the step only copies the large files' content; a thread writes, seals, renames and rotates.
 """
 
 import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINING_ARGS_NAME
 
 from egrecho_inner.errors import DataError, MachineError, ModelError
 from egrecho_inner.training import adalora, checkpoint
 from egrecho_inner.training.adalora import is_adalora
+from egrecho_inner.training.background import Write, Writer, copy_of, put_off
 from egrecho_inner.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -36,7 +39,19 @@ class SavingTrainer(Trainer):
     options: TrainOptions
     fingerprint: dict[str, Any]
     saved_step = -1
-    """The step of the newest checkpoint written or loaded."""
+    """The step of the newest checkpoint written, loaded, or being written."""
+    writes: list[Write] | None = None
+    """The large files of the checkpoint at hand, where they are written later."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.writer = Writer()
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.writer.wait()
 
     def _get_output_dir(self, trial: Any) -> str:
         # where super()._save_checkpoint writes "checkpoint-N": beside the place it is renamed to when whole
@@ -45,8 +60,8 @@ class SavingTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.saved_step == self.state.global_step:
             return
+        self.writer.wait()
         run = Path(self.args.output_dir)
-        name = f"{checkpoint.PREFIX}{self.state.global_step}"
         writing = run / checkpoint.WRITING
         self.check_weights()
         if self.state.best_global_step:
@@ -55,16 +70,21 @@ class SavingTrainer(Trainer):
             shutil.rmtree(writing, ignore_errors=True)
             checkpoint.check_space(run, self.checkpoint_bytes())
         self.accelerator.wait_for_everyone()
+        self.writes = [] if self.options.async_save and self.args.should_save else None
         with disk_faults_named(run, writing):
             super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                checkpoint.seal(writing / name, {"step": self.state.global_step, **self.fingerprint})
-                checkpoint.publish(writing / name, run / name)
-                writing.rmdir()
+        self.accelerator.wait_for_everyone()
         if self.args.should_save:
             best = self.state.best_model_checkpoint
-            checkpoint.rotate(run, self.options.keep_checkpoints, Path(best) if best else None)
+            facts = {"step": self.state.global_step, **self.fingerprint}
+            complete = partial(
+                complete_checkpoint, self.writes or [], run, facts, self.options.keep_checkpoints, best and Path(best)
+            )
+            if self.options.async_save:
+                self.writer.start(complete)
+            else:
+                complete()
+        self.writes = None
         self.accelerator.wait_for_everyone()
         self.saved_step = self.state.global_step
 
@@ -90,7 +110,8 @@ class SavingTrainer(Trainer):
         )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
+        with contextlib.nullcontext() if self.writes is None else put_off(self.writes):
+            super()._save(output_dir, state_dict)
         if self.args.should_save:  # a pickle that nothing reads
             (Path(output_dir) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         if is_adalora(self.model) and self.args.should_save:
@@ -98,6 +119,14 @@ class SavingTrainer(Trainer):
         head = getattr(self.model, "ctc_head", None)
         if head is not None and self.args.should_save:
             safetensors.torch.save_file(head.state_dict(), Path(output_dir) / CTC_HEAD)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.writes is None:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state, folder = copy_of(self.optimizer.state_dict()), Path(output_dir)
+        self.writes.append(lambda: torch.save(state, folder / OPTIMIZER_NAME))
+        torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if is_adalora(self.model):
@@ -125,6 +154,29 @@ class SavingTrainer(Trainer):
         self.state.compute_steps(self.args, max_steps)
         self.saved_step = self.state.global_step if self.state.global_step else -1
         return place
+
+
+def complete_checkpoint(writes: list[Write], run: Path, facts: dict[str, Any], keep: int, best: Path | None) -> None:
+    """Write what is still to be written, seal the checkpoint, put it in its place and delete those it makes needless.
+
+    Args:
+        writes: The large files, if they were put off; emptied as they are written, for their memory.
+        run: The run folder.
+        facts: What the marker says besides the files.
+        keep: Newest checkpoints to keep.
+        best: The best checkpoint, kept too.
+
+    Raises:
+        MachineError: The disk is full, or writing was refused.
+    """
+    name, writing = f"{checkpoint.PREFIX}{facts['step']}", run / checkpoint.WRITING
+    with disk_faults_named(run, writing):
+        while writes:
+            writes.pop(0)()
+        checkpoint.seal(writing / name, facts)
+        checkpoint.publish(writing / name, run / name)
+        writing.rmdir()
+    checkpoint.rotate(run, keep, best)
 
 
 @contextlib.contextmanager

@@ -99,7 +99,8 @@ class WhisperTrainer(SavingTrainer):
         resumed = kwargs.get("resume_from_checkpoint")
         if resumed and self.owes_evaluation():
             self._load_rng_state(resumed)
-            self.judge()
+            known = Path(resumed) / checkpoint.EVALUATION
+            self.judge(json.loads(known.read_text()) if known.is_file() else None)
         if self.state.global_step >= self.state.max_steps:  # Transformers would take one step more
             self.control.should_training_stop = True
         if not self.control.should_training_stop:
@@ -107,6 +108,7 @@ class WhisperTrainer(SavingTrainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """Take the batches of one step, unless the processes agree to stop before it."""
+        self.writer.raise_fault()
         began = time.perf_counter()
         samples, broken = [], ""
         try:
@@ -187,6 +189,7 @@ class WhisperTrainer(SavingTrainer):
         if self.state.global_step == 0:
             return None
         self._save_checkpoint(self.model, None)
+        self.writer.wait()
         return Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -248,18 +251,24 @@ class WhisperTrainer(SavingTrainer):
         done = any(entry["step"] == step and "eval_loss" in entry for entry in self.state.log_history)
         return bool(due) and not done and self.args.eval_strategy != "no"
 
-    def judge(self) -> None:
-        """Evaluate and note the best step, from the checkpoint's own scores if it was evaluated before."""
-        path = Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}" / checkpoint.EVALUATION
+    def judge(self, known: dict[str, float] | None = None) -> None:
+        """Evaluate and note the best step.
+
+        Args:
+            known: The scores, if the checkpoint was evaluated before.
+        """
         self.stops.nothing_to_lose = self.saved_step == self.state.global_step
         try:
-            scores = self.evaluate(json.loads(path.read_text()) if path.is_file() else None)
+            scores = self.evaluate(known)
         finally:
             self.stops.nothing_to_lose = False
         self._determine_best_metric(scores, None)
-        if self.args.should_save and path.parent.is_dir() and not path.is_file():
+        self.writer.wait()
+        folder = Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
+        if self.args.should_save and folder.is_dir() and known is None:
             normalizers = ", ".join(sorted(getattr(self.score, "normalizers", ())))
-            checkpoint.write_json(path, scores | ({"eval_normalizer": normalizers} if normalizers else {}))
+            named = {"eval_normalizer": normalizers} if normalizers else {}
+            checkpoint.write_json(folder / checkpoint.EVALUATION, scores | named)
 
     def evaluate(self, known: dict[str, float] | None = None, *_: Any, **__: Any) -> dict[str, float]:
         """Score the development cuts; the log line has Transformers' names.

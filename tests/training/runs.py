@@ -22,6 +22,7 @@ from egrecho_inner.data.batching import BatchOptions
 from egrecho_inner.data.dataset import DataOptions
 from egrecho_inner.errors import UserError
 from egrecho_inner.model.adapters import LoraOptions, add_adapter
+from egrecho_inner.training import checkpoint
 from egrecho_inner.training.fit import WindowOptions, fit
 from egrecho_inner.training.options import TrainOptions
 from egrecho_inner.training.resume import Allowance
@@ -104,6 +105,18 @@ def kill_in_save(step: int) -> None:
         kept(self, folder)
 
     WhisperTrainer._save_optimizer_and_scheduler = dying
+
+
+def kill_in_seal(step: int) -> None:
+    """Make this process die when all of a checkpoint is written but for its marker."""
+    kept = checkpoint.seal
+
+    def dying(folder: Path, facts: dict[str, Any]) -> None:
+        if facts["step"] == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        kept(folder, facts)
+
+    checkpoint.seal = dying
 
 
 def weights(place: Path) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Train under torchrun, one strategy after the other; run by test_processes.py. Lines of JSON say how each went.
 
-usage: two.py CUTS DEV OUT STRATEGY...       a strategy is ddp, zero1, zero2, zero3, kill (ddp, killed at step 5), again
+usage: two.py CUTS DEV OUT STRATEGY...      a strategy is ddp, zero1, zero2, zero3, kill (ddp,
+killed while a thread writes a checkpoint), again
 """
 
 import json
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 from accelerate.state import AcceleratorState
-from runs import kill_at_step, same, train
+from runs import kill_at_step, kill_in_seal, same, train
 
 from egrecho_inner.data.batching import BatchOptions
 from egrecho_inner.errors import Interrupted
@@ -52,8 +53,8 @@ for name in strategies:
     config = shipped(name) if name.startswith("zero") else None
     if name in ("kill", "again"):
         if name == "kill":
-            kill_at_step(5)
-        run(Path(out) / "kill", config, dev=Path(dev))
+            kill_in_seal(6)
+        run(Path(out) / "kill", config, dev=Path(dev), async_save=True)
         continue
     run(folder / "first", config, dropout=0.0, max_steps=1)
     first = json.loads((folder / "first" / "metrics.jsonl").read_text().splitlines()[0])
