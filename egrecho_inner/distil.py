@@ -16,6 +16,7 @@ from egrecho_inner.data.batching import BatchOptions
 from egrecho_inner.data.dataset import DataOptions
 from egrecho_inner.data.logit_cache import LogitCache
 from egrecho_inner.data.targets import TargetBatches, TargetOptions
+from egrecho_inner.decoding.session import model_digest
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import ModelOptions, load_model, load_processor, start_model
 from egrecho_inner.model.whisper import Whisper
@@ -63,6 +64,8 @@ def distil(
     student = start_model(model, processor, train.seed)
     taught, shared = load_teacher(teacher, student, kd, train)
     check_tokens(processor.tokenizer.get_vocab(), load_processor(teacher).tokenizer.get_vocab(), teacher)
+    cache = open_cache(kd, teacher, window)
+    beside_reference = kd.reference_weight > 0
     fit(
         student,
         processor,
@@ -73,7 +76,9 @@ def distil(
         window,
         augment,
         config,
-        make_batches=partial(TargetBatches, options=targets, seed=train.seed, beside_reference=kd.reference_weight > 0),
+        make_batches=partial(
+            TargetBatches, options=targets, seed=train.seed, beside_reference=beside_reference, cache=cache
+        ),
         make_trainer=partial(DistilTrainer, teacher=taught, shared=shared, kd=kd),
     )
 
@@ -86,25 +91,30 @@ def load_teacher(path: str, student: Whisper, kd: KdOptions, train: TrainOptions
     if name == "auto":
         name = {"bf16": "bfloat16", "fp16": "float16"}.get(train.precision, "float32")
         name = name if torch.cuda.is_available() else "float32"
-    teacher = load_model(path, getattr(torch, name))
+    teacher = load_model(path)
     check_pair(student, teacher)
-    return teacher, share_encoder(student, teacher, "encoder" in train.freeze, kd.share_encoder)
+    shared = share_encoder(student, teacher, "encoder" in train.freeze, kd.share_encoder)
+    for part in (teacher.model.decoder, teacher.proj_out) if shared else (teacher,):  # after it was found equal: in
+        part.to(getattr(torch, name))  # half precision no encoder is the student's
+    return teacher, shared
 
 
-def open_cache(kd: KdOptions) -> LogitCache | None:
+def open_cache(kd: KdOptions, teacher: str, window: WindowOptions) -> LogitCache | None:
     """Open the teacher's cached tokens, if that is what is learned from.
 
     Raises:
-        ConfigError: They are of another temperature.
+        ConfigError: They are of another teacher, temperature or window.
     """
     if kd.teacher_logits is None or not kd.kl_weight:
         return None
     cache = LogitCache(kd.teacher_logits)
-    if cache.facts["temperature"] != kd.temperature:
-        raise ConfigError(
-            f"{kd.teacher_logits} holds probabilities at temperature {cache.facts['temperature']}, kd.temperature is "
-            f"{kd.temperature}; make them equal"
-        )
+    wanted = {"teacher": model_digest(teacher), "temperature": kd.temperature, "window": window.window}
+    for name, value in wanted.items():
+        if cache.facts[name] != value:
+            raise ConfigError(
+                f"{kd.teacher_logits} was made with {name} {cache.facts[name]}, the training has {value}; make them "
+                "equal (egrecho cache-logits)"
+            )
     return cache
 
 

@@ -4,8 +4,9 @@
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz --explain          a table and examples, nothing is written
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz
 
-Kept cuts get the error rate they passed with (`custom.teacher.error_rate`, `metric`); every drop is a line of the
-ledger `skipped.jsonl`; `OUT.json` has the rules, the normalisers with their versions, and the table.
+Kept cuts get the error rate they passed with (`custom.teacher.error_rate`, `metric`), and `custom.parted` where the
+utterance before them in their recording was dropped: no window goes across it. Every drop is a line of the ledger
+`skipped.jsonl`; `OUT.json` has the rules, the normalisers with their versions, and the table.
 """
 
 import json
@@ -20,7 +21,7 @@ from egrecho_inner.data.cuts import scan_manifest
 from egrecho_inner.data.jsonl import atomic_file, read_lines, to_line, write_jsonl
 from egrecho_inner.data.ledger import Ledger
 from egrecho_inner.data.rules import RuleOptions, Survival, make_rules, read_labelled
-from egrecho_inner.data.transcripts import supervision_row
+from egrecho_inner.data.transcripts import recording_of, supervision_row
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.normalize import default_normalizer, get_normalizer
 
@@ -45,6 +46,7 @@ def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain
     scan_manifest(source)
     ledger = Ledger(place.with_name("skipped.jsonl"))
     languages: set[str | None] = set()
+    gaps: set[str] = set()  # recordings whose last utterance was dropped
 
     def kept() -> Iterator[str]:
         for number, line in enumerate(read_lines(source), 1):
@@ -54,10 +56,14 @@ def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain
             failed = survival.judge(cut)
             if failed is not None:
                 ledger.add(cut.id, f"filter {place.name}", failed[0].name, failed[1], cut.duration)
+                gaps.add(recording_of(row))
                 continue
+            custom = supervision_row(row, source.name)["custom"]
             if cut.error is not None:
-                teacher = supervision_row(row, source.name)["custom"]["teacher"]
-                teacher["error_rate"], teacher["metric"] = round(cut.error[0], 5), cut.error[1]
+                custom["teacher"] |= {"error_rate": round(cut.error[0], 5), "metric": cut.error[1]}
+            if recording_of(row) in gaps:
+                gaps.remove(recording_of(row))
+                custom["parted"] = True
             yield to_line(row)
 
     if explain:

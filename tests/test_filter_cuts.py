@@ -100,6 +100,18 @@ def test_thirty_seconds_exactly_are_kept(tmp_path: Path) -> None:
     assert run(tmp_path, [row("full", "hello", "hello", 30.0)]) == ["full"]  # a strict bound threw full windows away
 
 
+def test_what_follows_a_drop_in_its_recording_is_marked(tmp_path: Path) -> None:
+    # so that no window of `egrecho pack` goes across the words that were dropped
+    rows = [row(name, "hello", heard) for name, heard in [("a", "hello"), ("b", "x"), ("c", "hello"), ("d", "hello")]]
+    for each, recording in zip(rows, ["one", "one", "two", "one"], strict=True):
+        each["recording"] = {"id": recording}
+    run(tmp_path, rows)
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert {each["id"]: "parted" in each["supervisions"][0]["custom"] for each in lines} == {
+        "a": False, "c": False, "d": True,
+    }  # fmt: skip
+
+
 def test_an_unknown_rule_is_an_error(tmp_path: Path) -> None:
     # a published filter passed everything: its YAML key was not the function's, and the error was swallowed
     (tmp_path / "rules.yaml").write_text("rules: {max_eror_rate: 0.1}\n")

@@ -124,11 +124,10 @@ def inputs_digest(labels: Labels) -> int:
     return crc32(np.array([*labels.inputs, IGNORED, *labels.targets], dtype=np.int64).tobytes())
 
 
-def lay_out(
-    labels: list[Labels], rows: list[tuple[np.ndarray, np.ndarray] | None], k: int
-) -> tuple[np.ndarray, np.ndarray]:
+def lay_out(labels: list[Labels], rows: list[tuple[np.ndarray, np.ndarray] | None]) -> tuple[np.ndarray, np.ndarray]:
     """Put the rows of a batch where their targets are: ids (B, L, K), log probabilities (B, L, K)."""
     longest = max(len(each.targets) for each in labels)
+    k = next((found[0].shape[1] for found in rows if found is not None), 1)
     ids = np.zeros((len(labels), longest, k), dtype=np.int64)
     log_q = np.full((len(labels), longest, k), -1e4, dtype=np.float32)
     for place, (each, found) in enumerate(zip(labels, rows, strict=True)):

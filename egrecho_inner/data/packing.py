@@ -3,8 +3,9 @@
 In: cuts of one utterance, in the order of their recordings. Out: cuts of one supervision each, whose text is the whole
 window's and whose `custom` has the timed parts (`segments`) and what was said before (`previous`), for the reference
 and for the teacher's text where there is one. Inside a recording a window covers the audio as it is, silence included,
-so only true neighbours are joined: nothing that was left out between them, no gap above a limit, no overlap, one
-speaker and one language. Utterances of one speaker from different files can be joined with silence between them.
+so only true neighbours are joined: nothing that was left out between them (by the numbers in their ids, and by the mark
+`custom.parted` that a filter leaves), no gap above a limit, no overlap, one speaker and one language. Utterances of one
+speaker from different files can be joined with silence between them.
 Left out: splitting utterances; recordings whose cuts are scattered over the manifest.
 
 A window is closed when the next utterance does not fit: utterances keep their order, each is in exactly one window.
@@ -95,6 +96,8 @@ def joins(window: list[Cut], cut: Cut, options: PackOptions) -> bool:
     one, other = last.supervisions[0], cut.supervisions[0]
     if one.language != other.language or not same_speaker(last, cut, options):
         return False
+    if breaks_off(one) or (other.custom or {}).get("parted"):
+        return False
     if same_audio(last, cut):
         gap = cut.start - last.end
         if not neighbours(last, cut) or not -TOLERANCE <= gap <= options.max_gap:
@@ -104,6 +107,11 @@ def joins(window: list[Cut], cut: Cut, options: PackOptions) -> bool:
     else:
         return False
     return layout(window, options)[-1] + last.duration + gap + cut.duration <= options.max_duration + TOLERANCE
+
+
+def breaks_off(spoken: SupervisionSegment) -> bool:
+    """Tell whether the teacher's text ends before the speech does: nothing may be said to follow it."""
+    return bool(((spoken.custom or {}).get("teacher") or {}).get("truncated"))
 
 
 def same_speaker(one: Cut, other: Cut, options: PackOptions) -> bool:
@@ -236,7 +244,7 @@ def join_teachers(
     for name in ("truncated", "looped"):
         joined[name] = any(each.get(name, False) for each in teachers)
     previous = ((said_before.custom or {}).get("teacher") or {}) if said_before is not None else {}
-    if previous.get("text"):
+    if previous.get("text") and not previous.get("truncated"):
         joined["previous"] = previous["text"]
     return joined
 

@@ -104,7 +104,7 @@ class TargetBatches(CutBatches):
             inputs, targets = pad_labels([getattr(each, "reference", each) for each in labels], self.labels.eot)
             batch |= {"reference_input_ids": torch.tensor(inputs), "reference_labels": torch.tensor(targets)}
         if self.cache is not None:
-            ids, log_q = lay_out(labels, [getattr(each, "top", None) for each in labels], self.cache.facts["k"])
+            ids, log_q = lay_out(labels, [getattr(each, "top", None) for each in labels])
             batch |= {"top_ids": torch.from_numpy(ids), "top_log_q": torch.from_numpy(log_q)}
         return batch
 
@@ -139,6 +139,7 @@ def encode(transcript: Transcript, labels: LabelEncoder, timestamps: bool, previ
         raise DataError(
             f"cut {cut_id}: {len(found.inputs)} tokens, the decoder has {MAX_TOKENS} positions; leave it out"
         )
-    if transcript.truncated:  # a text that breaks off is never taught to be complete
-        return Labels(found.inputs, [*found.targets[:-1], IGNORED])
+    if transcript.truncated:  # a text that breaks off is never taught to be complete: no end, and no end time
+        unknown = 2 if timestamps and transcript.segments else 1
+        return Labels(found.inputs, found.targets[:-unknown] + [IGNORED] * unknown)
     return found

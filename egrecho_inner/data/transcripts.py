@@ -4,6 +4,7 @@
 
     segments  [[start, end, text], ...]   timed parts of the reference, seconds from the cut's beginning
     previous  str                         what was said just before, in the same recording
+    parted    true                        the utterance before it in its recording was dropped by `egrecho filter`
     teacher   {text, language, task, segments, previous, avg_logprob, compression_ratio, no_speech, truncated, looped,
                model, revision}           written by `egrecho pseudo-label`; `egrecho filter` adds error_rate and metric
 
@@ -89,11 +90,22 @@ def make_supervision(row: dict[str, Any]) -> dict[str, Any]:
     """Give a cut's JSON a supervision without text if it has none, for audio that nobody transcribed; return it."""
     cut = row["tracks"][0]["cut"] if "tracks" in row else row
     if not cut.get("supervisions"):
-        recording = (cut.get("recording") or {}).get("id", row["id"])
         cut["supervisions"] = [
-            {"id": row["id"], "recording_id": recording, "start": 0.0, "duration": duration_of(row), "channel": 0}
+            {
+                "id": row["id"],
+                "recording_id": recording_of(row),
+                "start": 0.0,
+                "duration": duration_of(row),
+                "channel": 0,
+            }
         ]
     return cut["supervisions"][0]
+
+
+def recording_of(row: Mapping[str, Any]) -> str:
+    """Return the recording of a cut's JSON, or the cut's own id where it has none."""
+    cut = row["tracks"][0]["cut"] if "tracks" in row else row
+    return (cut.get("recording") or {}).get("id", row["id"])
 
 
 def duration_of(row: Mapping[str, Any]) -> float:

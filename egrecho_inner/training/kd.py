@@ -149,6 +149,7 @@ class DistilTrainer(WhisperTrainer):
         reference_labels: Tensor | None = None,
         top_ids: Tensor | None = None,
         top_log_q: Tensor | None = None,
+        encoder_outputs: tuple[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return the loss of a batch, a share of the global batch's.
 
@@ -163,9 +164,11 @@ class DistilTrainer(WhisperTrainer):
             reference_labels: Their targets (B, L').
             top_ids: The teacher's likeliest tokens (B, L, K).
             top_log_q: Their log probabilities (B, L, K).
+            encoder_outputs: What the frozen encoder says (B, S, D), if it is known.
         """
-        frozen = self.frozen_encoding(model, input_features, attention_mask)
-        heard = {"input_features": input_features} if frozen is None else {"encoder_outputs": frozen}
+        self.rest_frozen_encoder(model)
+        known = encoder_outputs is not None
+        heard = {"encoder_outputs": encoder_outputs} if known else {"input_features": input_features}
         output = model(**heard, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids, use_cache=False)
         targets = labels != IGNORED  # (B, L)
         items = targets.sum() if num_items_in_batch is None else num_items_in_batch
@@ -179,7 +182,9 @@ class DistilTrainer(WhisperTrainer):
                 if top_ids is not None
                 else kl_sum(
                     logits,
-                    self.teach(input_features, frozen, attention_mask, decoder_input_ids, targets),
+                    self.teach(
+                        input_features, output.encoder_last_hidden_state, attention_mask, decoder_input_ids, targets
+                    ),
                     self.kd.temperature,
                 )
             )
@@ -198,32 +203,34 @@ class DistilTrainer(WhisperTrainer):
         self.note(terms, targets.sum())
         return {"loss": loss / items}
 
-    def frozen_encoding(
-        self, model: nn.Module, input_features: Tensor, attention_mask: Tensor | None
-    ) -> BaseModelOutput | None:
-        """Return what a frozen encoder hears, without gradient; None where the encoder is trained."""
+    def rest_frozen_encoder(self, model: nn.Module) -> None:
+        """Switch a frozen encoder's dropout off: it is the teacher's too. Without gradients it keeps no activations."""
         encoder = self.accelerator.unwrap_model(model).get_encoder()
-        if any(parameter.requires_grad for parameter in encoder.parameters()):
-            return None
-        encoder.eval()  # no dropout: it is the teacher's too
-        with torch.no_grad(), self.accelerator.autocast():
-            heard = encoder(input_features, attention_mask=attention_mask).last_hidden_state
-        return BaseModelOutput(last_hidden_state=heard)
+        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            encoder.eval()
 
     @torch.no_grad()
     def teach(
         self,
         input_features: Tensor,
-        frozen: BaseModelOutput | None,
+        heard: Tensor,
         attention_mask: Tensor | None,
         decoder_input_ids: Tensor,
         targets: Tensor,
     ) -> Tensor:
-        """Return the teacher's logits (N, V) where there is a target, for the student's own inputs."""
+        """Return the teacher's logits (N, V) where there is a target, for the student's own inputs.
+
+        Args:
+            input_features: Log-mel (B, F, T).
+            heard: What the student's encoder said (B, S, D), taken where it is the teacher's too.
+            attention_mask: (B, T); None where every frame counts.
+            decoder_input_ids: Tokens (B, L).
+            targets: Where there is a target (B, L).
+        """
         teacher, dtype = self.teacher, self.teacher.proj_out.weight.dtype
         given: dict[str, Any] = {"input_features": input_features.to(dtype)}
-        if self.shared and frozen is not None:
-            given = {"encoder_outputs": BaseModelOutput(last_hidden_state=frozen.last_hidden_state.to(dtype))}
+        if self.shared:
+            given = {"encoder_outputs": BaseModelOutput(last_hidden_state=heard.to(dtype))}
         with self.accelerator.autocast():
             output = teacher.model(
                 **given, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids, use_cache=False

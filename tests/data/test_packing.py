@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -117,6 +118,36 @@ def test_a_teachers_text_is_packed_beside_the_reference() -> None:
     del cuts[1].supervisions[0].custom["teacher"]
     with pytest.raises(DataError, match="only some"):
         list(pack(cuts, PackOptions()))
+
+
+def test_nothing_follows_a_text_that_broke_off() -> None:
+    # in the middle of a window its missing end would be taught as complete
+    of = recording("r")
+    said = {"language": "en", "task": "transcribe", "revision": "x", "looped": False}
+    cuts = [
+        utterance(of, n, 2.0 * n, 1.9, f"w{n}", teacher={**said, "text": f"t{n}", "truncated": n == 1})
+        for n in range(4)
+    ]
+    found = [teacher_of(window.supervisions[0]) for window in pack(cuts, PackOptions())]
+    assert [(each.text, each.truncated, each.previous) for each in found] == [("t0 t1", True, ""), ("t2 t3", False, "")]
+
+
+def test_a_drop_that_no_number_shows_parts_too() -> None:
+    of = recording("r")
+    cuts = [utterance(of, n, 2.0 * n, 1.9, f"w{n}", **({"parted": True} if n == 2 else {})) for n in range(4)]
+    cuts = [replace(cut, id=name) for cut, name in zip(cuts, "abcd", strict=True)]
+    assert [w.supervisions[0].text for w in pack(cuts, PackOptions())] == ["w0 w1", "w2 w3"]
+
+
+def test_a_shuffled_manifest_joins_nothing_that_is_not_next() -> None:
+    # the published packing took rows as they came in a batch of its map, whatever stood before them in the recording
+    cuts = list(talk(random.Random(1)))
+    random.Random(2).shuffle(cuts)
+    for window in pack(cuts, PackOptions(max_gap=1.0)):
+        parts = reference_of(window.supervisions[0]).segments
+        assert all(0 <= b.start - a.end <= 1.021 for a, b in pairwise(parts))
+        numbers = [int(part.text.removeprefix("word")) for part in parts]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def test_files_of_one_speaker_are_joined_with_silence_between(tmp_path: Path) -> None:

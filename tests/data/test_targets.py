@@ -77,6 +77,9 @@ def test_the_prefix_is_whole_with_and_without_times(tmp_path: Path, labels: Labe
 def test_a_broken_off_text_is_not_taught_to_end(tmp_path: Path, labels: LabelEncoder) -> None:
     assert label(cut_of(tmp_path), labels, TargetOptions("teacher")).targets[-1] == labels.eot
     assert label(cut_of(tmp_path, truncated=True), labels, TargetOptions("teacher")).targets[-1] == IGNORED
+    timed = label(cut_of(tmp_path, truncated=True), labels, TargetOptions("teacher", timestamps=1.0)).targets
+    assert timed[-2:] == [IGNORED, IGNORED]  # nobody knows when its last part ends either
+    assert timed[-3] != IGNORED
 
 
 def test_what_the_teacher_heard_decides_language_and_task(tmp_path: Path, labels: LabelEncoder) -> None:
