@@ -76,14 +76,23 @@ def scan_manifest(path: str | Path) -> int:
                 ended = line.rstrip()
                 if not (ended.startswith(b"{") and ended.endswith(b"}")):
                     raise DataError(f"{path}:{number}: torn or not a JSON line; make the manifest again")
-                if SUSPICIOUS.search(line):  # parsing all lines would take ten times as long
-                    _check_sources(json.loads(line), f"{path}:{number}")
+                check_line(line, f"{path}:{number}")
     except (OSError, EOFError, zlib.error) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"unreadable after line {number} ({error})"
         raise DataError(f"{path}: {reason}; make the manifest again") from error
     except ValueError as error:
         raise DataError(f"{path}:{number}: torn or not a JSON line; make the manifest again") from error
     return number
+
+
+def check_line(line: bytes, where: str) -> None:
+    """Refuse a line of a manifest that points at anything but plain files.
+
+    Raises:
+        DataError: It holds a command, URL, pipe or pickled source.
+    """
+    if SUSPICIOUS.search(line):  # parsing all lines would take ten times as long
+        _check_sources(json.loads(line), where)
 
 
 @dataclass(frozen=True)

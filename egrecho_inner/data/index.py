@@ -21,9 +21,10 @@ import numpy as np
 from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
+from egrecho_inner.data.cuts import check_line
 from egrecho_inner.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the arrays below change, so that an older index is not read."""
 
 
@@ -69,8 +70,10 @@ class CutIndex:
         return os.pread(self._file, end - start, start)  # no shared file position: safe after fork
 
     def __getitem__(self, position: int) -> Cut:
-        """Return one cut, made from its line."""
-        return deserialize_item(json.loads(self.line(position)))
+        """Return one cut, made from its line; it is looked at again, for the index may be another's."""
+        line = self.line(position)
+        check_line(line, f"{self.path}:{position + 1}")
+        return deserialize_item(json.loads(line))
 
     def __iter__(self) -> Iterator[Cut]:
         return (self[position] for position in range(len(self)))
@@ -141,6 +144,7 @@ def scan(path: Path, folder: Path) -> None:
 def measure(line: bytes, path: Path, number: int) -> tuple[float, int]:
     """Return the seconds of a cut and the bytes of its text (-1 without supervision)."""
     try:
+        check_line(line, f"{path}:{number}")
         cut = json.loads(line)
         if not cut["type"].endswith("Cut"):
             raise TypeError(f"type {cut['type']}")

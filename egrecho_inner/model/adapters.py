@@ -107,6 +107,8 @@ def check_adapter(model: Whisper, folder: Path) -> None:
         ModelError: With the first difference and both sizes.
     """
     config, made = read_adapter_config(folder), read_training(folder)
+    if config.get("megatron_config"):  # peft would import whatever module `megatron_core` names
+        raise ModelError(f"{folder}/adapter_config.json asks for a module of its own; code of an adapter is never run")
     for key in ("vocab_size", "num_mel_bins"):  # an adapter's own tensors do not show them
         if made.get(key, getattr(model.config, key)) != getattr(model.config, key):
             raise ModelError(

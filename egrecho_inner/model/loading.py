@@ -95,6 +95,7 @@ def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) 
         config = WhisperConfig.from_pretrained(path)
         if config.model_type != "whisper":
             raise ModelError(f"{path} holds a {config.model_type} model; expected whisper")
+        refuse_code(path, "config.json", getattr(config, "auto_map", None))
         for key, value in overrides.items():
             setattr(config, key, value)
         model, info = Whisper.from_pretrained(
@@ -188,12 +189,27 @@ def load_processor(path: str) -> WhisperProcessor:
     check_path(path)
     try:
         tokenizer = WhisperTokenizer.from_pretrained(path)
+        refuse_code(path, "tokenizer_config.json", tokenizer.init_kwargs.get("auto_map"))
         processor = WhisperProcessor(WhisperFeatureExtractor.from_pretrained(path), tokenizer)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(explain(path, error)) from error
     if "<|startoftranscript|>" not in tokenizer.get_vocab():  # without its files, Transformers makes an empty one
         raise ModelError(f"{path} has no tokenizer of Whisper's; copy tokenizer.json and tokenizer_config.json there")
     return processor
+
+
+def refuse_code(path: str, file: str, named: object) -> None:
+    """Refuse a model that brings code of its own, which would not be run: it is then not what its maker meant.
+
+    Raises:
+        ModelError: With the file.
+    """
+    if named:
+        raise ModelError(
+            f"{path}: {file} asks for code of its own (auto_map), which is never run; give a plain Whisper"
+        )
 
 
 def save_folder(model: Whisper, processor: WhisperProcessor, folder: str | Path, window: Window) -> None:

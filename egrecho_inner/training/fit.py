@@ -31,6 +31,7 @@ from egrecho_inner.training import card, checkpoint, memory, strategy
 from egrecho_inner.training.adalora import AdaLora, is_adalora
 from egrecho_inner.training.lock import RunLock
 from egrecho_inner.training.options import TrainOptions, training_arguments
+from egrecho_inner.training.pickles import check_pickles
 from egrecho_inner.training.result import is_finished, save_result, set_aside
 from egrecho_inner.training.resume import Allowance, check_same, digest_model, facts_of
 from egrecho_inner.training.score import DevScorer
@@ -172,11 +173,23 @@ class Run:
                 folder = trainer.save_after_fault()
                 del trainer
 
+    def make_plan(
+        self, batch: BatchOptions, seed: int, accumulation: int, folder: Path | None
+    ) -> BatchPlan | StreamPlan:
+        """Plan the batches; those of a stream go on where the checkpoint's stood."""
+        group = seed, self.world_size, accumulation, self.window.padded_share
+        if isinstance(self.cuts, CutStream):
+            state = checkpoint.facts(folder).get("stream") if folder else None
+            return StreamPlan(self.cuts, batch, *group, state=state)
+        return BatchPlan(self.cuts.durations, batch, *group)
+
     def newest(self) -> Path | None:
         """Return the checkpoint to continue from, the same on every process."""
-        if os.environ.get("RANK", "0") == "0" or self.world_size == 1:
-            return checkpoint.newest(self.outdir)
-        return checkpoint.newest(self.outdir, quiet=True)
+        first = os.environ.get("RANK", "0") == "0" or self.world_size == 1
+        folder = checkpoint.newest(self.outdir, quiet=not first)
+        if folder is not None:
+            check_pickles(folder)
+        return folder
 
     def facts(self, halvings: int = 0) -> dict[str, Any]:
         """Return what a checkpoint remembers of this run."""
