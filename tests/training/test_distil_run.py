@@ -73,6 +73,15 @@ def test_first_step_does_not_depend_on_processes_or_accumulation(home: Path, tmp
         assert (whole - other).norm() < 1e-4 * whole.norm(), name
 
 
+def test_first_step_is_the_same_under_zero(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed")
+    whole = first_step(home, tmp_path / "whole", 1, 8, 1)
+    for stage in (2, 3):
+        config = str(ROOT / "config" / f"ds_zero{stage}.json")
+        other = first_step(home, tmp_path / f"zero{stage}", 2, 4, 1, "--train.deepspeed", config)
+        assert (whole - other).norm() < 1e-4 * whole.norm(), stage
+
+
 def test_cached_logits_teach_what_the_teacher_does(home: Path, tmp_path: Path) -> None:
     # 2000 is more than the 1,900 tokens there are, so that only the rounding of the cache to half precision is left
     targets = TargetOptions(text="teacher", timestamps=0.5, previous=0.5)
