@@ -1,4 +1,4 @@
-"""Killed between any two files it writes, each stage of a distillation is continued by its command to the same bytes."""
+"""Killed between two files it writes, each stage of a distillation is continued by its command to the same bytes."""
 
 import hashlib
 import json
