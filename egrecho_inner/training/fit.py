@@ -173,16 +173,6 @@ class Run:
                 folder = trainer.save_after_fault()
                 del trainer
 
-    def make_plan(
-        self, batch: BatchOptions, seed: int, accumulation: int, folder: Path | None
-    ) -> BatchPlan | StreamPlan:
-        """Plan the batches; those of a stream go on where the checkpoint's stood."""
-        group = seed, self.world_size, accumulation, self.window.padded_share
-        if isinstance(self.cuts, CutStream):
-            state = checkpoint.facts(folder).get("stream") if folder else None
-            return StreamPlan(self.cuts, batch, *group, state=state)
-        return BatchPlan(self.cuts.durations, batch, *group)
-
     def newest(self) -> Path | None:
         """Return the checkpoint to continue from, the same on every process."""
         first = os.environ.get("RANK", "0") == "0" or self.world_size == 1
