@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,8 @@ from torch import Tensor
 from egrecho_inner.config import run
 from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.jsonl import atomic_file
+from egrecho_inner.data.jsonl import atomic_file, read_lines, to_line, write_jsonl
+from egrecho_inner.data.ledger import Ledger, Skip
 from egrecho_inner.data.logit_cache import FACTS, Choice, ShardWriter, is_written
 from egrecho_inner.data.targets import TargetOptions, encode, source_of
 from egrecho_inner.decoding.batches import LONGEST
@@ -33,6 +35,7 @@ from egrecho_inner.text.labels import IGNORED, Labels, Task
 
 logger = logging.getLogger(__name__)
 
+STAGE = "cache-logits"
 PUBLISHED = TargetOptions(text="teacher", timestamps=0.2, previous=0.2)
 
 
@@ -48,6 +51,7 @@ def cache_logits(
     window: Literal["longest", "30s"] = "longest",
     batch_size: int = 16,
     shard_size: int = 2000,
+    max_skip_ratio: float = 0.01,
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
 ) -> None:
@@ -65,6 +69,7 @@ def cache_logits(
         window: Pad to 30 s, or to the longest cut of a batch; as in the training.
         batch_size: Cuts at a time.
         shard_size: Cuts that a kill costs at most, for each process.
+        max_skip_ratio: Share of the cuts that may be unusable; they are in the folder's `skipped.jsonl`.
         device: cpu, cuda, cuda:1, ...; auto is a GPU where there is one.
         dtype: Type of the weights; auto is float16 on a GPU, float32 elsewhere.
     """
@@ -89,13 +94,16 @@ def cache_logits(
                 positions = range(first, min(first + shard_size, len(index)))
                 for batch in scribe.batches(positions, batch_size):
                     scribe.write(batch, writer)
+                write_jsonl(folder / f"skipped-{number}.jsonl", [to_line(asdict(skip)) for skip in scribe.skips])
+                scribe.skips = []
                 writer.write()
                 logger.info("shard %d of %d", number + 1, len(shards))
         wait()
         if rank == 0:
+            summary = settle(folder, len(shards), len(index), max_skip_ratio)
             save(folder / FACTS, facts | {"shards": len(shards)})
             (folder / "begun.json").unlink()
-            print(f"{outdir}: {len(index):,} cuts, {top_k} tokens a target")
+            print(f"{outdir}: {summary}; {top_k} tokens a target")
 
 
 cache_logits.positional = ["cuts", "outdir"]
@@ -116,6 +124,21 @@ def begin(folder: Path, facts: dict[str, Any]) -> None:
                 raise ConfigError(f"{folder} was made with other {', '.join(different)}; give another folder")
             return
     save(folder / "begun.json", facts)
+
+
+def settle(folder: Path, shards: int, total: int, max_skip_ratio: float) -> str:
+    """Write the ledger of all shards; return its summary.
+
+    Raises:
+        DataError: Too many cuts could not be used.
+    """
+    ledger = Ledger(folder / "skipped.jsonl")
+    for number in range(shards):
+        for line in read_lines(folder / f"skipped-{number}.jsonl"):
+            ledger.add(**json.loads(line))
+    ledger.write(STAGE)
+    ledger.check_limit(total, max_skip_ratio, str(folder))
+    return ledger.summary(total, "cuts")
 
 
 def save(path: Path, facts: dict[str, Any]) -> None:
@@ -144,16 +167,17 @@ class Scribe:
         self.labels = label_encoder(self.model, load_processor(teacher).tokenizer, language, task)
         self.targets, self.top_k, self.temperature, self.padded = targets, top_k, temperature, padded
         self.maker = CutBatches(index, self.labels, self.model.config.num_mel_bins)
+        self.skips: list[Skip] = []
 
     def batches(self, positions: range, size: int) -> Iterator[list[tuple[Cut, Choice, Labels]]]:
-        """Yield cuts with their choices, by duration; what training could not use either is passed over."""
+        """Yield cuts with their choices, by duration; what training could not use either goes to `skips`."""
         waiting = []
         for position in sorted(positions, key=lambda at: -self.index.durations[at]):
             cut = self.index[position]
             try:
                 waiting += [(cut, choice, made) for choice, made in self.lessons(cut)]
             except DataError as error:
-                logger.warning("left out: %s", error)
+                self.skips.append(Skip(cut.id, STAGE, "not usable", str(error), cut.duration))
             while len(waiting) >= size:
                 yield waiting[:size]
                 waiting = waiting[size:]

@@ -23,7 +23,7 @@ from egrecho_inner.data.ledger import Ledger
 from egrecho_inner.data.rules import RuleOptions, Survival, make_rules, read_labelled
 from egrecho_inner.data.transcripts import recording_of, supervision_row
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.text.normalize import default_normalizer, get_normalizer
+from egrecho_inner.text.normalize import default_metric, default_normalizer, get_normalizer
 
 HEADS = ["rule", "keeps", "alone drops", "here drops", "cuts left", "hours left", "% of hours"]
 EXAMPLE_CHARACTERS = 90
@@ -78,7 +78,7 @@ def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain
             raise DataError(f"{cuts}: none of {survival.total:,} cuts passes the rules; --explain shows why")
         write_facts(place, rules, survival, named(languages, rules))
         written.replace(place)
-    tell(survival, named(languages, rules), explain)
+    tell(survival, metrics(languages, rules), named(languages, rules), explain)
 
 
 filter_cuts.positional = ["cuts", "out"]
@@ -95,6 +95,11 @@ def named(languages: set[str | None], rules: RuleOptions) -> dict[str, str]:
     return found
 
 
+def metrics(languages: set[str | None], rules: RuleOptions) -> dict[str, str]:
+    """Return what the error rate of each language counts."""
+    return {code or "?": default_metric(code) if rules.metric == "auto" else rules.metric for code in languages}
+
+
 def write_facts(place: Path, rules: RuleOptions, survival: Survival, normalizers: dict[str, str]) -> None:
     """Write what the output was made with."""
     facts = {
@@ -108,13 +113,16 @@ def write_facts(place: Path, rules: RuleOptions, survival: Survival, normalizers
         file.write(json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def tell(survival: Survival, normalizers: dict[str, str], examples: bool) -> None:
-    """Print the table, the normalisers, and examples of what is dropped."""
+def tell(survival: Survival, counted: dict[str, str], normalizers: dict[str, str], examples: bool) -> None:
+    """Print the table, how error rates are counted, and examples of what is dropped."""
     print(tabulate(survival.table(), HEADS, tablefmt="simple", disable_numparse=True))
     for code, name in normalizers.items():
-        print(f"error rate of language {code}: normaliser {name}")
+        print(f"error rate of language {code}: {counted[code].upper()}, normaliser {name}")
     if not examples:
         return
+    print(
+        f"\n{survival.kept:,} of {survival.total:,} cuts would be kept. Nothing is written; some that would be dropped:"
+    )
     for name, tally in survival.tallies.items():
         for cut, value in tally.examples:
             print(f"\n{name} = {value}   {cut.id}")

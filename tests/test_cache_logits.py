@@ -12,6 +12,7 @@ from egrecho_inner import cache_logits as program
 from egrecho_inner.cache_logits import cache_logits
 from egrecho_inner.data.batching import Batch
 from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.ledger import read_ledger
 from egrecho_inner.data.logit_cache import LogitCache
 from egrecho_inner.data.targets import TargetBatches, TargetOptions
 from egrecho_inner.errors import ConfigError, DataError
@@ -106,3 +107,16 @@ def test_rows_of_another_text_are_refused(home: Path, tmp_path: Path) -> None:
     cut.supervisions[0].custom["teacher"]["segments"] = []
     with pytest.raises(DataError):
         batches.label(cut, 0)
+
+
+def test_what_cannot_be_used_is_in_the_ledger_and_too_much_is_an_error(home: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (home / "labelled.jsonl").read_text().splitlines()]
+    del rows[2]["supervisions"][0]["custom"]
+    (tmp_path / "some.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    given = [str(tmp_path / "some.jsonl"), str(tmp_path / "cache"), str(home / "teacher")]
+    with pytest.raises(DataError, match="1 of 6 would be left out"):
+        cache_logits(*given, targets=OPTIONS, shard_size=2)
+    assert not (tmp_path / "cache" / "facts.json").exists()
+    cache_logits(*given, targets=OPTIONS, shard_size=2, max_skip_ratio=0.2)
+    assert [skip.id for skip in read_ledger(tmp_path / "cache" / "skipped.jsonl")] == [rows[2]["id"]]
+    assert rows[2]["id"] not in {choice.cut for choice in LogitCache(tmp_path / "cache").places}

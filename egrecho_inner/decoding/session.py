@@ -36,7 +36,7 @@ from egrecho_inner.decoding.decode import DecodeOptions, Hypothesis, Transcriber
 from egrecho_inner.decoding.hypotheses import HypothesisLog, deal, gather, make_key, remove_logs
 from egrecho_inner.decoding.results import Reference, from_hypothesis_row
 from egrecho_inner.errors import ConfigError, DataError, ModelError
-from egrecho_inner.model.loading import load_model, load_processor
+from egrecho_inner.model.loading import check_path, explain, load_model, load_processor
 
 WARM_UP_FRAMES = 100
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -190,9 +190,17 @@ def read_finished(folder: Path, key: str) -> Decoded | None:
 
 
 def model_digest(path: str) -> str:
-    """Return the SHA-256 over a folder's model and tokenizer files, or the commit of a hub id."""
+    """Return the SHA-256 over a folder's model and tokenizer files, or the commit of a hub id.
+
+    Raises:
+        ModelError: There is no such folder, and the hub gives none of that name.
+    """
     if not os.path.isdir(path):
-        return f"{path}@{getattr(WhisperConfig.from_pretrained(path), '_commit_hash', None)}"
+        check_path(path)
+        try:
+            return f"{path}@{getattr(WhisperConfig.from_pretrained(path), '_commit_hash', None)}"
+        except Exception as error:
+            raise ModelError(explain(path, error)) from error
     digest = hashlib.sha256()
     for file in sorted(Path(path).iterdir()):
         if file.suffix in (".json", ".safetensors", ".txt") and file.is_file():
