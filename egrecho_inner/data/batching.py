@@ -10,7 +10,7 @@ Left out: buckets; a sorted order is their limit of many.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,10 +50,12 @@ class Batch(NamedTuple):
     """What one process works on at once."""
 
     epoch: int
-    positions: np.ndarray
-    """Of the cuts, in the plan's list (B,)."""
+    positions: np.ndarray | list[Any]
+    """Of the cuts, in the plan's list (B,); or the cuts themselves, from a stream."""
     padded: bool
     """Whether it is padded to 30 s."""
+    state: dict[str, int] | None = None
+    """Of a stream, when this batch has been taken."""
 
 
 class BatchPlan:

@@ -37,7 +37,7 @@ class DataOptions:
     """What is trained on."""
 
     train: list[str] | str
-    """Manifests of training cuts."""
+    """Manifests of training cuts; or Lhotse Shar folders, read in a stream."""
     dev: list[str] | str | None = None
     """Manifests of development cuts: for the loss, the error rate, the best checkpoint."""
     language: str | None = None
@@ -138,7 +138,7 @@ class CutBatches(Dataset[dict[str, Any]]):
     def __getitem__(self, batch: Batch) -> dict[str, Any]:
         features, lengths, labels, ids, seconds, skipped = [], [], [], [], 0.0, []
         for position in batch.positions:
-            cut = self.cuts[int(position)]
+            cut = self.cuts[position]
             try:
                 feature, length = self.features(cut, batch.epoch)
                 label = self.label(cut, batch.epoch)
@@ -157,6 +157,7 @@ class CutBatches(Dataset[dict[str, Any]]):
             "ids": ids,
             "seconds": seconds,
             "skipped": skipped,
+            "state": batch.state,
         }
 
     def takes_stored(self, cut: Cut) -> bool:

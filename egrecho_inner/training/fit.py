@@ -24,6 +24,7 @@ from transformers import TrainerCallback, WhisperProcessor, set_seed
 from egrecho_inner.data.augment import AugmentOptions
 from egrecho_inner.data.batching import BatchOptions, BatchPlan
 from egrecho_inner.data.dataset import CutBatches, CutList, DataOptions, make_augmenter
+from egrecho_inner.data.shards import CutStream, StreamPlan, is_shar
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.whisper import Whisper, Window
 from egrecho_inner.text.labels import LabelEncoder
@@ -129,7 +130,7 @@ class Run:
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
         multilingual = getattr(model.generation_config, "is_multilingual", True)
         self.labels = LabelEncoder(processor.tokenizer, data.language, data.task, multilingual)
-        self.cuts = CutList(data.train)
+        self.cuts = open_cuts(data.train)
         self.cuts.keep_trainable(self.labels, data.max_skip_ratio)
         self.cuts.keep_short(data.max_seconds)
         self.base = digest_model(model, processor)
@@ -148,9 +149,7 @@ class Run:
         trained: nn.Module | None = None
         while True:
             smaller, finer = memory.halve(batch, train, halvings)
-            plan = BatchPlan(
-                self.cuts.durations, smaller, train.seed, self.world_size, finer.accumulation, self.window.padded_share
-            )
+            plan = self.make_plan(smaller, train.seed, finer.accumulation, folder)
             max_steps = count_steps(plan, train)
             if is_finished(place, max_steps):
                 self.compare(folder)
@@ -173,6 +172,16 @@ class Run:
                 folder = trainer.save_after_fault()
                 del trainer
 
+    def make_plan(
+        self, batch: BatchOptions, seed: int, accumulation: int, folder: Path | None
+    ) -> BatchPlan | StreamPlan:
+        """Plan the batches; those of a stream go on where the checkpoint's stood."""
+        group = seed, self.world_size, accumulation, self.window.padded_share
+        if isinstance(self.cuts, CutStream):
+            state = checkpoint.facts(folder).get("stream") if folder else None
+            return StreamPlan(self.cuts, batch, *group, state=state)
+        return BatchPlan(self.cuts.durations, batch, *group)
+
     def newest(self) -> Path | None:
         """Return the checkpoint to continue from, the same on every process."""
         first = os.environ.get("RANK", "0") == "0" or self.world_size == 1
@@ -194,7 +203,7 @@ class Run:
             check_same(str(folder), then, self.facts(), self.allow, checkpoint.sharded(folder))
 
     def make_trainer(
-        self, model: nn.Module, plan: BatchPlan, train: TrainOptions, max_steps: int, halvings: int
+        self, model: nn.Module, plan: BatchPlan | StreamPlan, train: TrainOptions, max_steps: int, halvings: int
     ) -> WhisperTrainer:
         """Put the trainer together."""
         augmenter = make_augmenter(self.augment, train.seed)
@@ -230,6 +239,21 @@ class Run:
         return place
 
 
+def open_cuts(train: list[str] | str) -> CutList:
+    """Open what is trained on.
+
+    Raises:
+        ConfigError: Manifests and Shar folders are mixed.
+    """
+    paths = [train] if isinstance(train, str) else train
+    streams = [path for path in paths if is_shar(path)]
+    if not streams:
+        return CutList(paths)
+    if len(streams) < len(paths):
+        raise ConfigError(f"data.train: {streams[0]} is a Shar folder, others are manifests; give one kind")
+    return CutStream(paths)
+
+
 def freeze(model: Whisper, parts: list[str]) -> None:
     """Switch off the gradient of the named parts."""
     core = model.model
@@ -247,7 +271,7 @@ def freeze(model: Whisper, parts: list[str]) -> None:
         raise ConfigError(f"train.freeze {parts} leaves nothing to train")
 
 
-def count_steps(plan: BatchPlan, train: TrainOptions) -> int:
+def count_steps(plan: BatchPlan | StreamPlan, train: TrainOptions) -> int:
     """Return the optimizer steps of a run."""
     if train.max_steps is not None:
         return train.max_steps
@@ -280,12 +304,13 @@ class Patience(TrainerCallback):
             control.should_training_stop = True
 
 
-def describe(model: nn.Module, cuts: CutList, plan: BatchPlan, max_steps: int) -> None:
+def describe(model: nn.Module, cuts: CutList, plan: BatchPlan | StreamPlan, max_steps: int) -> None:
     """Say what is about to happen."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
+    padding = "in a stream" if isinstance(plan, StreamPlan) else f"padding {100 * plan.padding_share():.1f} %"
     logger.info(
-        "%s cuts, %.2f h (%s); %d steps, %.1f epochs, padding %.1f %%; %s of %s parameters are trained",
+        "%s cuts, %.2f h (%s); %d steps, %.1f epochs, %s; %s of %s parameters are trained",
         f"{len(cuts):,}", cuts.durations.sum() / 3600, cuts.summary(), max_steps, plan.epochs_at(max_steps),
-        100 * plan.padding_share(), f"{trained:,}", f"{total:,}",
+        padding, f"{trained:,}", f"{total:,}",
     )  # fmt: skip

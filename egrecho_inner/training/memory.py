@@ -16,6 +16,7 @@ from torch import nn
 
 from egrecho_inner.data.batching import BatchOptions, BatchPlan
 from egrecho_inner.data.dataset import CutBatches
+from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.training.options import TrainOptions
 
@@ -108,7 +109,9 @@ def describe(rows: int, longest: float, tokens: int, batch: BatchOptions, step: 
     )
 
 
-def rehearse(model: nn.Module, batches: CutBatches, plan: BatchPlan, device: torch.device, precision: str) -> None:
+def rehearse(
+    model: nn.Module, batches: CutBatches, plan: BatchPlan | StreamPlan, device: torch.device, precision: str
+) -> None:
     """Run the plan's largest batch forward and backward once, and leave no trace of it.
 
     Args:
@@ -121,7 +124,11 @@ def rehearse(model: nn.Module, batches: CutBatches, plan: BatchPlan, device: tor
     Raises:
         OutOfMemory: It does not fit.
     """
-    inputs = {k: v.to(device) for k, v in batches[plan.largest()].items() if isinstance(v, torch.Tensor)}
+    largest = plan.largest()
+    if largest is None:
+        logger.info("no rehearsal: a stream cannot be asked for its longest cuts")
+        return
+    inputs = {k: v.to(device) for k, v in batches[largest].items() if isinstance(v, torch.Tensor)}
     training = model.training
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), named(inputs, plan.options, "0 (rehearsal)"):
@@ -139,7 +146,7 @@ def rehearse(model: nn.Module, batches: CutBatches, plan: BatchPlan, device: tor
     if device.type == "cuda":
         logger.info(
             "rehearsal: the largest batch (%.0f s with padding) takes %.1f of %.1f GB",
-            plan.padded_seconds(plan.largest()), torch.cuda.max_memory_allocated() / 1e9,
+            plan.padded_seconds(largest), torch.cuda.max_memory_allocated() / 1e9,
             torch.cuda.get_device_properties(device).total_memory / 1e9,
         )  # fmt: skip
         torch.cuda.empty_cache()

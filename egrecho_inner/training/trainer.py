@@ -22,6 +22,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from egrecho_inner.data.batching import BatchPlan
 from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader, single_thread
+from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import DataError, Interrupted, MachineError
 from egrecho_inner.training import checkpoint, flops, memory, sharding, strategy
 from egrecho_inner.training.frozen import FrozenEncoder
@@ -58,7 +59,7 @@ class WhisperTrainer(SavingTrainer):
         args: TrainingArguments,
         options: TrainOptions,
         batches: CutBatches,
-        plan: BatchPlan,
+        plan: BatchPlan | StreamPlan,
         score: Evaluate,
         fingerprint: dict[str, Any],
         callbacks: list[TrainerCallback],
@@ -118,6 +119,7 @@ class WhisperTrainer(SavingTrainer):
                 raise
         self.tally.waited += time.perf_counter() - began
         self.tally.ids = [sample.pop("ids") for sample in samples]
+        states = [sample.pop("state") for sample in samples]
         for sample in samples:
             self.tally.note(sample)
             self.tally.flops += self.counter.count(sample)
@@ -126,6 +128,8 @@ class WhisperTrainer(SavingTrainer):
             self.stopped = stop
             self.control.should_training_stop = self.control.should_save = True
             return [], None
+        if states[-1]:
+            self.fingerprint = {**self.fingerprint, "stream": states[-1]}
         if self.frozen is not None:
             with self.accelerator.autocast():
                 for sample, ids in zip(samples, self.tally.ids, strict=True):
