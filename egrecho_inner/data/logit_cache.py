@@ -63,8 +63,11 @@ class ShardWriter:
     def write(self) -> None:
         """Write the shard."""
         for name, parts in (("ids", self.ids), ("log_q", self.log_q)):
+            array = np.concatenate(parts) if parts else np.zeros((0, 1), dtype=np.uint16)
             with atomic_file(self.folder / f"{name}-{self.number}.npy") as file:
-                np.save(file, np.concatenate(parts) if parts else np.zeros((0, 1), dtype=np.uint16))
+                # np.save does not say that a disk is full
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+                file.write(array.data)
         write_jsonl(self.folder / f"rows-{self.number}.jsonl", map(to_line, self.rows))
 
 

@@ -1,5 +1,6 @@
 """Killed between two files it writes, each stage of a distillation is continued by its command to the same bytes."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -22,10 +23,12 @@ from egrecho_inner.decoding.decode import DecodeOptions
 from egrecho_inner.distil import distil
 from egrecho_inner.evaluation import evaluate
 from egrecho_inner.filter_cuts import filter_cuts
+from egrecho_inner.import_shar import import_shar
 from egrecho_inner.init_student import init_student
 from egrecho_inner.model.loading import ModelOptions
 from egrecho_inner.pack_cuts import pack_cuts
 from egrecho_inner.pseudo_label import pseudo_label
+from egrecho_inner.to_shar import to_shar
 from egrecho_inner.training.options import TrainOptions
 
 QUICK = DecodeOptions(max_new_tokens=12)
@@ -67,6 +70,14 @@ def learn(home: Path, out: Path) -> None:
     )  # fmt: skip
 
 
+def to_tar(home: Path, out: Path) -> None:
+    to_shar(str(home / "labelled" / "l.jsonl.gz"), str(out / "shar"), shard_size=2)
+
+
+def from_tar(home: Path, out: Path) -> None:
+    import_shar(str(home / "shar"), str(out / "cuts.jsonl.gz"))
+
+
 def measure(home: Path, out: Path) -> None:
     evaluate(str(home / "teacher"), str(out / "eval"), str(home / "cuts.jsonl"), decode=QUICK)
 
@@ -78,6 +89,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny(folder / "teacher", seed=3, ending=3.1)
     speech_cuts(folder, 5)
     label(folder, folder / "labelled")
+    to_tar(folder, folder)
     init_student(str(folder / "teacher"), str(folder / "student"), decoder_layers=1)
     return folder
 
@@ -121,6 +133,8 @@ def contents(folder: Path) -> dict[str, str]:
         if name.startswith("run/") and not name.startswith("run/final/model"):
             continue
         data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data).replace(str(folder).encode(), b"")
         if path.suffix in (".json", ".jsonl"):
             rows = [json.loads(text) for text in (data.splitlines() if path.suffix == ".jsonl" else [data])]
             data = json.dumps([{k: v for k, v in row.items() if k not in TIMES} for row in rows]).encode()
@@ -128,7 +142,7 @@ def contents(folder: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("stage", [label, keep, join, begin, write_down, learn, measure])
+@pytest.mark.parametrize("stage", [label, keep, join, begin, write_down, learn, measure, to_tar, from_tar])
 def test_a_kill_changes_nothing(stage: Callable[[Path, Path], None], home: Path, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     stage(home, tmp_path / "whole")
