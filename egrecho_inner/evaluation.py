@@ -30,6 +30,7 @@ from egrecho_inner.report.sets import averages, sets_table
 from egrecho_inner.text.labels import language_code
 from egrecho_inner.text.normalize import get_normalizer
 from egrecho_inner.text.scoring import percent, pool
+from egrecho_inner.training.card import note_evaluations
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ def evaluate(
             tell(name, summary)
         if rank == 0:
             finish(Path(outdir), written, scored)
+            note_evaluations(Path(model_path), written)
 
 
 evaluate.positional = ["model_path"]

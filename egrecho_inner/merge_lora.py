@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Merge an adapter into its base, and prove that the merged model says the same.
 
-In: the adapter of a LoRA run, its base, a few cuts. Out: a complete model folder, in the form of a full fine-tune. The
-proof compares logits of adapter-on-base and merged model on a real batch; when they differ nothing is written.
+In: the adapter of a LoRA run, its base, a few cuts. Out: a complete model folder, in the form of a full fine-tune, with
+its card. The proof compares logits of adapter-on-base and merged model on a real batch; when they differ nothing is
+written.
 """
 
 import logging
@@ -20,7 +21,9 @@ from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.adapters import load_adapter, read_adapter_config, read_training
 from egrecho_inner.model.loading import load_model, load_processor, save_folder
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.training.checkpoint import publish
+from egrecho_inner.training.card import TRAINING, write_card
+from egrecho_inner.training.checkpoint import publish, write_json
+from egrecho_inner.training.resume import digest_weights
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +48,16 @@ def merge_lora(
         raise ConfigError(f"{adapter} does not name its base; give --base")
     out = Path(outdir)
     check_outdir(out, Path(adapter), Path(base))
-    window = read_training(Path(adapter)).get("input_window", "30s")
+    made = read_training(Path(adapter))
+    window = made.get("input_window", "30s")
     model, processor = load_model(base), load_processor(base)
+    found = digest_weights(model)
     adapted = load_adapter(model, adapter).eval()
+    if made.get("base_digest", found) != found:
+        raise ModelError(
+            f"{adapter} was trained on another base than {base}: its weights are others; give its own, "
+            f"{made.get('base')}, to --base"
+        )
     batch = proof_batch(adapted, processor, cuts, language)
     with torch.no_grad():
         before = adapted(**batch).logits
@@ -61,6 +71,8 @@ def merge_lora(
         save_folder(merged, processor, working, window)
         with torch.no_grad():
             prove(before, load_model(str(working)).eval()(**batch).logits)
+        write_json(working / TRAINING, {"base": base, "input_window": window, **made, "adapter": adapter})
+        write_card(working)
         publish(working, out)
     finally:
         shutil.rmtree(working, ignore_errors=True)

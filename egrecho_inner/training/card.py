@@ -1,18 +1,28 @@
 """The model card of a result: a README.md that says what the model is, what it was trained on and how well it does.
 
-In: what the run knows of itself, and the `results.json` of evaluations that lie in the run folder. Out: Markdown with
-the metadata block that model hubs read. Nothing is claimed that was not measured.
+In: `training.json`, what the run knows of itself, and `evaluations.jsonl`, what `egrecho eval` measured of this very
+folder, one line for each test set. Out: Markdown with the metadata block that model hubs read. Nothing is claimed that
+was not measured.
 """
 
 import json
+import logging
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from egrecho_inner import __version__
 from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.training.checkpoint import write_text
+
+logger = logging.getLogger(__name__)
+
+TRAINING = "training.json"
+EVALUATIONS = "evaluations.jsonl"
+"""Not `.json`: `egrecho eval` knows a model by its `.json` files, and this one changes with every evaluation."""
 
 
 def about(model: Whisper, hours: float, config: dict[str, Any]) -> dict[str, Any]:
@@ -45,37 +55,40 @@ def git_state() -> str | None:
     return commit.stdout.strip()[:12] + ("+changes" if dirty.stdout.strip() else "")
 
 
-def write_card(folder: Path, made: dict[str, Any], run: Path) -> None:
-    """Write README.md into a result folder.
-
-    Args:
-        folder: Of the result.
-        made: Its `training.json`.
-        run: The run folder, searched for evaluations.
-    """
-    what = "Adapter for Whisper" if (folder / "adapter_config.json").is_file() else "Whisper"
-    lines = [*metadata(made), f"# {what}, fine-tuned with egrecho", ""]
+def write_card(folder: Path) -> None:
+    """Write README.md into a result folder, from its `training.json` and `evaluations.jsonl`."""
+    made, sets = json.loads((folder / TRAINING).read_text(encoding="utf-8")), evaluations(folder)
+    what = "Whisper"
+    if (folder / "adapter_config.json").is_file():
+        what = "Adapter for Whisper"
+    elif "adapter" in made:
+        what = "Whisper with a merged adapter"
     base = f"`{made['base']}`" if made.get("base") else "random weights"
     if made.get("revision"):
         base += f" at `{made['revision']}`"
-    facts = {
+    facts: dict[str, str | None] = {
         "Base": base,
-        "Training audio": f"{made['hours']:g} h",
+        "Training audio": f"{made['hours']:g} h" if "hours" in made else None,
         "Language": made.get("language") or "as each utterance says",
-        "Steps": f"{made['step']:,} of {made['max_steps']:,}; the weights are those of {made['best']}",
+        "Steps": f"{made['step']:,} of {made['max_steps']:,}; the weights are those of {made['best']}"
+        if "best" in made
+        else None,
         "Input": {"30s": "30 s window", "longest": "as long as the utterance"}.get(
             made["input_window"], "both windows"
         ),
-        "Command": f"`{made['command']}`",
-        "Code": f"egrecho {made['version']}" + (f", commit `{made['git']}`" if made.get("git") else ""),
+        "Adapter": f"`{made['adapter']}`" if "adapter" in made else None,
+        "Command": f"`{made['command']}`" if "command" in made else None,
+        "Code": f"egrecho {made.get('version', __version__)}"
+        + (f", commit `{made['git']}`" if made.get("git") else ""),
     }
-    lines += ["| | |", "|---|---|", *(f"| {key} | {cell(value)} |" for key, value in facts.items()), ""]
-    lines += scores(made.get("scores", {}), evaluations(run))
-    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = [f"| {key} | {cell(value)} |" for key, value in facts.items() if value is not None]
+    lines = [*metadata(made, folder, sets), f"# {what}, fine-tuned with egrecho", "", "| | |", "|---|---|", *rows, ""]
+    lines += scores(made.get("scores", {}), sets)
+    write_text(folder / "README.md", "\n".join(lines) + "\n")
 
 
-def metadata(made: dict[str, Any]) -> list[str]:
-    """Return the YAML block of a model hub."""
+def metadata(made: dict[str, Any], folder: Path, sets: list[dict[str, Any]]) -> list[str]:
+    """Return the YAML block of a model hub; its values are JSON, which YAML reads."""
     lines = [
         "---",
         "library_name: transformers",
@@ -86,35 +99,77 @@ def metadata(made: dict[str, Any]) -> list[str]:
         lines.append(f"language: {json.dumps(made['language'])}")
     if made.get("base") and not str(made["base"]).startswith(("/", ".")):
         lines.append(f"base_model: {made['base']}")
+    results = [
+        {
+            "task": {"type": "automatic-speech-recognition"},
+            "dataset": {"name": each["name"], "type": each["name"]},
+            "metrics": [{"type": each["metric"], "value": round(100 * each["error_rate"], 2)}],
+        }
+        for each in sets
+    ]
+    if results:
+        name = folder.resolve().parent.name
+        lines.append(f"model-index: {json.dumps([{'name': name, 'results': results}], ensure_ascii=False)}")
     return [*lines, "---", ""]
 
 
-def evaluations(run: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return the scored test sets of a run folder with their names."""
-    found = []
-    for path in sorted((run / "eval").rglob("results.json")) if (run / "eval").is_dir() else []:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if "error_rate" in content:
-            found.append((str(path.parent.relative_to(run)), content))
-    return found
+def note_evaluations(folder: Path, sets: Mapping[str, Mapping[str, Any]]) -> None:
+    """Tell the card of a model folder of ours what was measured; a set that is measured again replaces its line.
+
+    Args:
+        folder: Of the model that was evaluated; one of others, or a hub id, is left alone.
+        sets: The `results.json` of each test set, by its name.
+    """
+    if not (folder / TRAINING).is_file():
+        return
+    known = {each["name"]: each for each in evaluations(folder)}
+    for name, found in sets.items():
+        if found.get("error_rate") is None:
+            continue
+        normalizer = found["normalizer"]
+        taken = {"first": found["data"]["taken"]} if found["data"]["taken"] < found["data"]["cuts"] else {}
+        known[name] = {
+            **{"name": name, "metric": found["metric"], "error_rate": found["error_rate"]},
+            **{"interval": found["interval"], "normalizer": f"{normalizer['name']} {normalizer['version']}"},
+            **{"utterances": found["utterances"], "beams": found["decode"]["num_beams"], **taken},
+        }
+    try:
+        write_text(
+            folder / EVALUATIONS, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in known.values())
+        )
+        write_card(folder)
+    except OSError as error:
+        logger.info("the card of %s stays as it is (%s)", folder, error.strerror)
 
 
-def scores(dev: dict[str, float], sets: list[tuple[str, dict[str, Any]]]) -> list[str]:
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Return what was measured of a model folder."""
+    path = folder / EVALUATIONS
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def scores(dev: dict[str, float], sets: list[dict[str, Any]]) -> list[str]:
     """Return the section on error rates."""
     lines = ["## Error rates", ""]
     for metric in ("wer", "cer"):
         if f"eval_{metric}" in dev:
-            low, high = dev.get(f"eval_{metric}_low"), dev.get(f"eval_{metric}_high")
-            interval = f", 95 % interval {100 * low:.2f} to {100 * high:.2f} %" if low is not None else ""
-            named = f", normaliser {dev['eval_normalizer']}" if "eval_normalizer" in dev else ""
-            lines.append(f"Development cuts: {metric.upper()} {100 * dev[f'eval_{metric}']:.2f} %{interval}{named}.")
-    for name, content in sets:
-        interval = content.get("interval") or content.get("error_rate_interval")
-        shown = f", 95 % interval {interval[0]} to {interval[1]}" if interval else ""
-        normalizer = content.get("normalizer")
-        named = f", normaliser {normalizer}" if normalizer else ""
-        lines.append(f"- {name}: {content.get('metric', 'wer').upper()} {content['error_rate']}{shown}{named}")
+            interval = dev.get(f"eval_{metric}_low"), dev.get(f"eval_{metric}_high")
+            rate = rated(metric, dev[f"eval_{metric}"], interval, dev.get("eval_normalizer"))
+            lines.append(f"Development cuts, which chose the weights: {rate}.")
+            lines.append("")
+    for each in sets:
+        part = f", first {each['first']:,}" if "first" in each else ""
+        beams = f", {each['beams']} beams" if each["beams"] > 1 else ""
+        rate = rated(each["metric"], each["error_rate"], each["interval"] or (None, None), each["normalizer"])
+        lines.append(f"- {each['name']} ({each['utterances']:,} utterances{part}{beams}): {rate}")
     return lines if len(lines) > 2 else [*lines, "Not measured yet; `egrecho eval --model_path` this folder does."]
+
+
+def rated(metric: str, rate: float, interval: Any, normalizer: str | None) -> str:
+    """Write an error rate with what belongs to it."""
+    low, high = interval
+    shown = f", 95 % interval {100 * low:.2f} to {100 * high:.2f} %" if low is not None else ""
+    return f"{metric.upper()} {100 * rate:.2f} %{shown}" + (f", normaliser {normalizer}" if normalizer else "")
 
 
 def cell(text: str) -> str:

@@ -34,7 +34,7 @@ from egrecho_inner.training.lock import RunLock
 from egrecho_inner.training.options import TrainOptions, training_arguments
 from egrecho_inner.training.pickles import check_pickles
 from egrecho_inner.training.result import is_finished, save_result, set_aside
-from egrecho_inner.training.resume import Allowance, check_same, digest_model, facts_of
+from egrecho_inner.training.resume import Allowance, check_same, digest_model, digest_weights, facts_of
 from egrecho_inner.training.score import DevScorer
 from egrecho_inner.training.stops import Stops
 from egrecho_inner.training.trainer import WhisperTrainer
@@ -133,7 +133,7 @@ class Run:
         self.cuts = open_cuts(data.train)
         self.cuts.keep_trainable(self.labels, data.max_skip_ratio)
         self.cuts.keep_short(data.max_seconds)
-        self.base = digest_model(model, processor)
+        self.base, self.base_weights = digest_model(model, processor), digest_weights(model)
         self.batches_type: Callable[..., CutBatches] = CutBatches
         self.trainer_type: Callable[..., WhisperTrainer] = WhisperTrainer
 
@@ -232,7 +232,7 @@ class Run:
             trainer.train(resume_from_checkpoint=str(folder) if folder else None)
         trainer.raise_if_stopped()
         hours = float(self.cuts.durations.sum()) / 3600
-        about = card.about(self.model, hours, trainer.fingerprint["config"])
+        about = {"base_digest": self.base_weights, **card.about(self.model, hours, trainer.fingerprint["config"])}
         save_result(trainer, self.processor, place, self.window.window, about)
         if dist.is_initialized():
             trainer.accelerator.wait_for_everyone()

@@ -21,13 +21,11 @@ from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import save_folder
 from egrecho_inner.model.whisper import Whisper, Window
 from egrecho_inner.training import checkpoint
-from egrecho_inner.training.card import write_card
+from egrecho_inner.training.card import TRAINING, write_card
 from egrecho_inner.training.sharding import is_sharded
 from egrecho_inner.training.trainer import WhisperTrainer
 
 logger = logging.getLogger(__name__)
-
-TRAINING = "training.json"
 
 
 def is_finished(place: Path, max_steps: int) -> bool:
@@ -78,6 +76,9 @@ def save_result(
         save_folder(model, processor, working, window)
     made = {
         "input_window": window,
+        # what an adapter's tensors do not show of the model they belong to
+        "vocab_size": model.config.vocab_size,
+        "num_mel_bins": model.config.num_mel_bins,
         **about,
         "step": trainer.state.global_step,
         "max_steps": trainer.state.max_steps,
@@ -85,7 +86,7 @@ def save_result(
         "scores": scores_of(source),
     }
     checkpoint.write_json(working / TRAINING, made)
-    write_card(working, made, place.parent)
+    write_card(working)
     checkpoint.publish(working, place)
     logger.info("saved %s", place)
 

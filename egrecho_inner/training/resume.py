@@ -65,11 +65,23 @@ def facts_of(config: str, data: str, dev: str | None, model: str, world_size: in
 def digest_model(model: nn.Module, processor: WhisperProcessor) -> str:
     """Hash a starting point: its tokenizer, its tensors' names and shapes, and 64 values of each tensor."""
     found = hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode())
+    add_weights(model, found)
+    return found.hexdigest()[:16]
+
+
+def digest_weights(model: nn.Module) -> str:
+    """Hash what an adapter belongs to: the base's tensors, by names, shapes and 64 values of each."""
+    found = hashlib.sha256()
+    add_weights(model, found)
+    return found.hexdigest()[:16]
+
+
+def add_weights(model: nn.Module, found: Any) -> None:
+    """Add a model's tensors to a hash."""
     for name, value in model.state_dict().items():
         flat = value.detach().reshape(-1)
         sample = flat[:: max(len(flat) // 64, 1)].float().cpu().contiguous()
         found.update(f"{name} {tuple(value.shape)}".encode() + sample.numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,15 +1,21 @@
 """The result folder: everything other programs look for, with a card that says how it was made."""
 
+import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from runs import train
-from tiny import speech_cuts
+from tiny import speech_cuts, tiny_model, tiny_processor
 from transformers import AutoProcessor, WhisperForConditionalGeneration
 
+from egrecho_inner.errors import ModelError
+from egrecho_inner.evaluation import evaluate
+from egrecho_inner.merge_lora import merge_lora
 from egrecho_inner.model.adapters import LoraOptions
-from egrecho_inner.training.card import write_card
+from egrecho_inner.model.loading import save_folder
 
 NEEDED = {
     "transformers": ("config.json", "model.safetensors", "generation_config.json", "processor_config.json"),
@@ -49,14 +55,61 @@ def test_checkpoints_hold_no_needless_pickle(run: Path) -> None:
 def test_card_says_how_it_was_made(run: Path, method: str, place: str) -> None:
     card = (run / method / place / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers")
-    for words in ("Training audio | 0", "Command", "commit", "Development cuts: WER", "95 % interval", "normaliser"):
+    for words in (
+        "Training audio | 0",
+        "Command",
+        "commit",
+        "Development cuts, which chose the weights: WER",
+        "95 % interval",
+        "normaliser",
+    ):
         assert words in card
     assert ("Adapter" in card) == (method == "lora")
 
 
-def test_card_takes_in_evaluations_of_the_run_folder(run: Path, tmp_path: Path) -> None:
-    made = json.loads((run / "full" / "final" / "training.json").read_text())
-    (tmp_path / "eval" / "test").mkdir(parents=True)
-    (tmp_path / "eval" / "test" / "results.json").write_text(json.dumps({"error_rate": "3.21%", "normalizer": "x 1"}))
-    write_card(tmp_path, made, tmp_path)
-    assert "- eval/test: WER 3.21%, normaliser x 1" in (tmp_path / "README.md").read_text()
+def test_card_takes_in_what_egrecho_eval_measures_of_the_folder(run: Path, tmp_path: Path) -> None:
+    final = shutil.copytree(run / "full" / "final", tmp_path / "final")
+    for name, cuts in (("test", "cuts"), ("late", "dev"), ("late", "cuts")):
+        evaluate(str(final), str(tmp_path / "eval" / cuts), f"{name}={run / cuts}.jsonl", limit=3)
+    card = (final / "README.md").read_text()
+    assert "Not measured yet" not in card and card.count("\n- ") == 2, "measured again, a set replaces its line"
+    found = json.loads((tmp_path / "eval" / "cuts" / "results.json").read_text())
+    low, high = (100 * bound for bound in found["interval"])
+    rate = f"WER {100 * found['error_rate']:.2f} %, 95 % interval {low:.2f} to {high:.2f} %, normaliser "
+    assert f"- late (3 utterances, first 3): {rate}{found['normalizer']['name']}" in card
+    hub = yaml.safe_load(card.split("---")[1])
+    measured = hub["model-index"][0]["results"]
+    assert [each["dataset"]["name"] for each in measured] == ["test", "late"]
+    assert measured[1]["metrics"] == [{"type": "wer", "value": round(100 * found["error_rate"], 2)}]
+    again = json.loads((tmp_path / "eval" / "cuts" / "results.json").read_text())
+    evaluate(str(final), str(tmp_path / "eval" / "cuts"), f"late={run / 'cuts'}.jsonl", limit=3)
+    now = json.loads((tmp_path / "eval" / "cuts" / "results.json").read_text())
+    assert now["decode_seconds"] == again["decode_seconds"], (
+        "the note does not make it another model: nothing is decoded"
+    )
+
+
+def test_merged_adapter_has_a_card_that_evaluations_reach(run: Path, tmp_path: Path) -> None:
+    processor = tiny_processor()
+    base = tmp_path / "base"
+    model = tiny_model(processor, layers=1, ending=3.3)
+    save_folder(model, processor, base, "longest")
+    merge_lora(str(run / "lora" / "adapter"), str(tmp_path / "final"), base=str(base))
+    card = (tmp_path / "final" / "README.md").read_text()
+    assert "# Whisper with a merged adapter" in card and "Training audio | 0" in card and "Development cuts" in card
+    assert f"`{run / 'lora' / 'adapter'}`" in card
+    evaluate(str(tmp_path / "final"), str(tmp_path / "eval"), str(run / "dev.jsonl"))
+    assert "- dev (2 utterances): WER" in (tmp_path / "final" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("other", ["weights", "vocabulary", "mel bins"])
+def test_adapter_is_not_merged_into_another_base_of_its_size(run: Path, tmp_path: Path, other: str) -> None:
+    processor = copy.deepcopy(tiny_processor(128 if other == "mel bins" else 80))
+    if other == "vocabulary":
+        processor.tokenizer.add_tokens(["<|new|>"])
+    model = tiny_model(processor, layers=1, ending=3.3, seed=1 if other == "weights" else 0)
+    save_folder(model, processor, tmp_path / "base", "longest")
+    words = {"weights": "trained on another base", "vocabulary": "vocab_size", "mel bins": "num_mel_bins 80"}[other]
+    with pytest.raises(ModelError, match=words) as refusal:
+        merge_lora(str(run / "lora" / "adapter"), str(tmp_path / "final"), base=str(tmp_path / "base"))
+    assert "\n" not in str(refusal.value) and not (tmp_path / "final").exists()
