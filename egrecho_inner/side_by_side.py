@@ -3,9 +3,10 @@
 
     egrecho side-by-side "[teacher=exp/distil/teacher/eval,student=exp/distil/student/eval]"
 
-Word and character error rates with each language's normaliser and without any, parameters, real-time factor and how
-many times faster than the first. Scored again from `hyps.jsonl`, so that all rows are counted by one ruler; a set that
-not all folders have decoded with the same utterances is refused.
+Word and character error rates with each language's normaliser and without any, the 95 % interval of the first
+(bootstrap over utterances), parameters, real-time factor and how many times faster than the first model. Scored again
+from `hyps.jsonl`, so that all rows are counted by one ruler; a set that not all folders have decoded with the same
+utterances is refused.
 """
 
 import json
@@ -19,10 +20,11 @@ from egrecho_inner.config import run
 from egrecho_inner.data.jsonl import read_lines
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.alignment import Metric
+from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.normalize import default_normalizer, get_normalizer
-from egrecho_inner.text.scoring import score
+from egrecho_inner.text.scoring import Score, score
 
-HEADS = ["set", "model", "M params", "WER %", "raw", "CER %", "raw", "RTF", "x faster"]
+HEADS = ["set", "model", "M params", "WER %", "95 %", "raw", "CER %", "raw", "RTF", "x faster"]
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,18 @@ class Result:
     summary: dict[str, Any]
     """results.json."""
 
-    def rate(self, metric: Metric, normalizer: str) -> float:
-        """Return an error rate in percent; `auto` takes each language's own normaliser."""
+    def score(self, metric: Metric, normalizer: str) -> Score:
+        """Count the errors; `auto` takes each language's own normaliser."""
         triples = []
         for row in self.rows:
             name = default_normalizer(row["language"]) if normalizer == "auto" else normalizer
             normalize = get_normalizer(name, row["language"])
             triples.append((row["id"], normalize(row["ref"]), normalize(row["hyp"])))
-        rate = score(triples, metric).error_rate
-        return float("nan") if rate is None else 100 * rate
+        return score(triples, metric)
 
-    def rates(self, normalizer: str) -> list[float]:
-        """Return the four rates: words, words raw, characters, characters raw."""
-        return [self.rate(metric, name) for metric in ("wer", "cer") for name in (normalizer, "none")]
+    def scores(self, normalizer: str) -> list[Score]:
+        """Return the four scores: words, words raw, characters, characters raw."""
+        return [self.score(metric, name) for metric in ("wer", "cer") for name in (normalizer, "none")]
 
 
 def side_by_side(results: list[str], normalizer: str = "auto", out: str | None = None) -> None:
@@ -66,15 +67,16 @@ def side_by_side(results: list[str], normalizer: str = "auto", out: str | None =
         found = [each[name] for each in models.values() if name in each]
         check_same(name, found)
         for result in found:
-            rates = result.rates(normalizer)
-            by_model.setdefault(result.model, []).append(rates)
-            table.append(line(name, result, rates, found[0].summary["RTF"]))
+            scores = result.scores(normalizer)
+            by_model.setdefault(result.model, []).append([in_percent(each) for each in scores])
+            table.append(line(name, result, scores, found[0].summary["RTF"]))
     if len(sets) > 1:
         for model, rates in by_model.items():
             if len(rates) == len(sets):
                 means = [sum(column) / len(column) for column in zip(*rates, strict=True)]
-                table.append(["mean", model, "", *(f"{mean:.2f}" for mean in means), "", ""])
-    text = tabulate(table, HEADS, tablefmt="github", disable_numparse=True, colalign=["left"] * 2 + ["right"] * 7)
+                first, *others = (f"{mean:.2f}" for mean in means)
+                table.append(["mean", model, "", first, "", *others, "", ""])
+    text = tabulate(table, HEADS, tablefmt="github", disable_numparse=True, colalign=["left"] * 2 + ["right"] * 8)
     print(text)
     if out is not None:
         Path(out).write_text(f"{text}\n", encoding="utf-8")
@@ -132,13 +134,21 @@ def check_same(name: str, found: list[Result]) -> None:
             )
 
 
-def line(name: str, result: Result, rates: list[float], measure: float) -> list[str]:
+def in_percent(scored: Score) -> float:
+    """Return an error rate in percent, NaN where nothing was said."""
+    return float("nan") if scored.error_rate is None else 100 * scored.error_rate
+
+
+def line(name: str, result: Result, scores: list[Score], measure: float) -> list[str]:
     """Return a row of the table."""
+    interval = bootstrap_interval(scores[0].counts)
+    between = "" if interval is None else "-".join(f"{100 * bound:.1f}" for bound in interval)
+    first, *others = (f"{in_percent(each):.2f}" for each in scores)
     parameters = result.summary.get("model", {}).get("parameters")
     real_time = result.summary["RTF"]
     faster = f"{measure / real_time:.2f}" if real_time else "n/a"
     size = "" if parameters is None else f"{parameters / 1e6:.2f}"
-    return [name, result.model, size, *(f"{rate:.2f}" for rate in rates), f"{real_time:.4f}", faster]
+    return [name, result.model, size, first, between, *others, f"{real_time:.4f}", faster]
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def test_rates_sizes_and_speed_stand_beside_each_other(tmp_path: Path, capsys: p
     side_by_side([f"teacher={teacher}", f"student={student}"], normalizer="whisper-basic", out=str(tmp_path / "t.md"))
     printed = capsys.readouterr().out
     rows = [cells(line) for line in printed.splitlines()[2:]]
-    assert rows[0] == ["test", "teacher", "2.50", "0.00", "66.67", "0.00", "15.38", "0.4000", "1.00"]
-    assert rows[1][:5] == ["test", "student", "2.50", "33.33", "66.67"]
+    assert rows[0] == ["test", "teacher", "2.50", "0.00", "0.0-0.0", "66.67", "0.00", "15.38", "0.4000", "1.00"]
+    assert rows[1][:6] == ["test", "student", "2.50", "33.33", "0.0-50.0", "66.67"]
     assert rows[1][-1] == "4.00"
     assert (tmp_path / "t.md").read_text() == printed
 
