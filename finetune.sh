@@ -75,12 +75,16 @@ if at_stage 0; then
   launch=(python)
   # torchrun also for one process under DeepSpeed, which would otherwise look for MPI
   if [ "$nproc" -gt 1 ] || [ -n "$deepspeed" ]; then launch=(torchrun --standalone --nproc_per_node "$nproc"); fi
+  EGRECHO_EXIT_FILE=$(mktemp)  # torchrun makes 1 of every exit code
+  export EGRECHO_EXIT_FILE
   "${launch[@]}" egrecho_inner/$method.py "${configs[@]}" --model.path "$model_name" --data.train "[$train_cuts]" \
     --data.dev "[$dev_cuts]" --outdir "$run" "${more[@]}" || {
     status=$?
-    if [ -e "$run/INTERRUPTED" ]; then status=75; fi  # torchrun makes 1 of every exit code
+    if [ -s "$EGRECHO_EXIT_FILE" ]; then status=$(cat "$EGRECHO_EXIT_FILE"); fi
+    rm -f "$EGRECHO_EXIT_FILE"
     exit "$status"
   }
+  rm -f "$EGRECHO_EXIT_FILE"
 fi
 
 if at_stage 1; then

@@ -52,7 +52,19 @@ def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str |
             traceback.print_exc()
         message, code = explain(error)
         print(f"error: {message}", file=sys.stderr)
+        note_code(code)
         sys.exit(code)
+
+
+def note_code(code: int) -> None:
+    """Write the exit code to the file that a script names in EGRECHO_EXIT_FILE: torchrun makes 1 of every code.
+
+    The process that knows the reason writes first; those that only see it leave have a code of 1.
+    """
+    path = os.environ.get("EGRECHO_EXIT_FILE")
+    if path and code != 1 and os.path.isfile(path) and not os.path.getsize(path):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(str(code))
 
 
 def talk(debug: bool) -> None:

@@ -1,4 +1,4 @@
-"""Two "nodes" on one machine: the multi-node command of docs/scale.md, one torchrun for each, meets and trains."""
+"""Two "nodes" on one machine, started by local/slurm.sh with Slurm's commands played by scripts."""
 
 import os
 import socket
@@ -6,34 +6,92 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+from runs import weights
 from tiny import save_tiny, speech_cuts
 
+from egrecho_inner.config import run
+from egrecho_inner.full import train_full
+
 ROOT = Path(__file__).resolve().parents[2]
+SRUN = """#!/bin/bash
+for node in 0 1; do SLURM_NODEID=$node "$@" & started="$started $!"; done
+status=0; for each in $started; do wait "$each" || status=$?; done
+exit $status
+"""
+SCONTROL = """#!/bin/bash
+if [ "$1" = show ]; then echo 127.0.0.1; echo localhost; else echo "$@" > "$HOME/requeued"; fi
+"""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Cuts, a model, and a PATH with Slurm."""
+    speech_cuts(tmp_path, n=8)
+    save_tiny(tmp_path / "base")
+    (tmp_path / "bin").mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path
 
 
-def test_two_nodes_train_one_model(tmp_path: Path) -> None:
-    cuts, model, port = speech_cuts(tmp_path, n=8), save_tiny(tmp_path / "base"), free_port()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    nodes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(node)),
-                *("--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port)),
-                *("egrecho_inner/full.py", "--model.path", str(model), "--data.train", f"[{cuts}]"),
-                *("--outdir", str(tmp_path / "run"), "--train.max_steps", "2", "--train.workers", "0"),
-                *("--train.report_to", "[]", "--batch.max_duration", "6"),
-            ],
-            env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        )
-        for node in (0, 1)
-    ]  # fmt: skip
-    said = [node.communicate(timeout=600)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
-    assert "strategy: DDP, 2 process(es)" in said[0]
-    assert (tmp_path / "run" / "final" / "model.safetensors").is_file()
+def options(home: Path, out: str, batch_size: int, *more: str) -> list[str]:
+    return [
+        *("--model.path", str(home / "base"), "--data.train", f"[{home / 'cuts.jsonl'}]", "--outdir", str(home / out)),
+        *("--train.max_steps", "3", "--train.workers", "0", "--train.report_to", "[]", "--train.optimizer", "sgd"),
+        *("--train.learning_rate", "0.1", "--train.schedule", "constant", "--train.warmup_steps", "0"),
+        *("--batch.max_duration", "null", "--batch.batch_size", str(batch_size), *more),
+    ]
+
+
+def free_job() -> int:
+    """A job number whose port nobody uses."""
+    for number in range(os.getpid() % 1000, 20000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", 20000 + number)):
+                return number
+    raise AssertionError("no free port")
+
+
+def sbatch(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the launch script as Slurm does: a copy of it, in a folder of its own."""
+    (home / "spool").mkdir(exist_ok=True)
+    script = home / "spool" / "slurm_script"
+    script.write_text((ROOT / "local" / "slurm.sh").read_text())
+    path = f"{home / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    slurm = {"SLURM_NNODES": "2", "SLURM_JOB_ID": str(free_job()), "SLURM_JOB_NODELIST": "n[1-2]"}
+    environment = {
+        **os.environ, **slurm, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(home),
+        "SLURM_SUBMIT_DIR": str(ROOT),
+    }  # fmt: skip
+    command = ["bash", str(script), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, cwd=home)
+
+
+def test_two_nodes_train_the_model_of_one_process(home: Path) -> None:
+    done = sbatch(home, "full", *options(home, "two", 2))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "strategy: DDP, 2 process(es)" in done.stderr
+    run(train_full, options(home, "one", 4))
+    base, one, two = (weights(home / name) for name in ("base", "one/final", "two/final"))
+    moved = torch.sqrt(sum((one[name] - base[name]).square().sum() for name in one))
+    apart = torch.sqrt(sum((one[name] - two[name]).square().sum() for name in one))
+    assert moved > 0.05 and apart < 1e-4 * moved, (moved, apart)
+    assert not (home / "requeued").exists()
+
+
+def test_a_job_out_of_time_is_queued_again(home: Path) -> None:
+    done = sbatch(home, "full", *options(home, "two", 2, "--train.max_hours", "1e-7"))
+    assert done.returncode != 0 and "queueing again" in done.stdout, done.stderr[-3000:]
+    assert (home / "requeued").read_text().startswith("requeue ")
+    assert not (home / "two" / "final").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [([], "which program?"), (["ful"], "no program 'ful'"), (["full"], "--outdir DIR is needed")]
+)
+def test_a_job_that_cannot_run_says_so(home: Path, words: list[str], message: str) -> None:
+    done = sbatch(home, *words)
+    assert done.returncode == 2 and message in done.stderr
