@@ -9,6 +9,7 @@ Order on the wave: speed, reverberation, noise, telephone, volume; then features
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -122,6 +123,11 @@ class Augmenter:
         on_wave = options.musan is not None and not options.musan.stored
         return on_wave or any((options.speed, options.reverb, options.telephone, options.volume))
 
+    @property
+    def mixes_stored(self) -> bool:
+        """Tell whether noise is added to features, not to waves."""
+        return self.options.musan is not None and self.options.musan.stored
+
     def wave(self, samples: np.ndarray, utterance_id: str, epoch: int, speed: float | None = None) -> np.ndarray:
         """Change a wave (N,).
 
@@ -161,9 +167,15 @@ class Augmenter:
         if (rng := self._turn(options.musan, "musan", utterance_id, epoch)) and options.musan.stored:
             noise = self.noises.features(_choose(rng, options.musan.kinds), length, feats.shape[1], rng)
             feats = mix_features(feats, noise, rng.uniform(*options.musan.snr))
-        if rng := self._turn(options.spec_augment, "spec_augment", utterance_id, epoch):
-            feats = np.concatenate([spec_augment(feats[:length], rng, options.spec_augment), feats[length:]])
+        if masks := self.masks(utterance_id, epoch, length, feats.shape[1]):
+            feats = np.concatenate([spec_augment(feats[:length], masks), feats[length:]])
         return feats
+
+    def masks(self, utterance_id: str, epoch: int, frames: int, bins: int) -> "SpecMasks | None":
+        """Draw SpecAugment's masks of an utterance, if it is its turn."""
+        options = self.options.spec_augment
+        rng = self._turn(options, "spec_augment", utterance_id, epoch)
+        return draw_masks(frames, bins, rng, options) if rng else None
 
     def speed(self, utterance_id: str, epoch: int) -> float:
         """Draw the factor that `wave` will use."""
@@ -182,33 +194,54 @@ class Augmenter:
         return rng if rng.random() < options.probability else None
 
 
-def spec_augment(feats: np.ndarray, rng: np.random.Generator, options: SpecAugmentOptions) -> np.ndarray:
-    """Warp and mask the features of one utterance (T, M); its input is left as it was."""
-    frames, bins = feats.shape
-    feats = _warp(feats, rng, options.time_warp) if options.time_warp else feats.copy()
-    mean = feats.mean()
+class SpecMasks(NamedTuple):
+    """What SpecAugment does to one utterance (T, M); Park et al. 2019, arXiv:1904.08779."""
+
+    source: np.ndarray | None
+    """Where each frame is taken from, between frames (T,); None without a warp."""
+    times: list[tuple[int, int]]
+    """First frame and width of each mask over time."""
+    bins: list[tuple[int, int]]
+    """First bin and width of each mask over frequency."""
+
+
+def draw_masks(frames: int, bins: int, rng: np.random.Generator, options: SpecAugmentOptions) -> SpecMasks:
+    """Draw what SpecAugment does to an utterance of a length."""
+    source = _draw_warp(frames, rng, options.time_warp) if options.time_warp else None
     covered = int(options.time_share * frames)
     masks = min(options.time_masks, -(-covered // max(options.time_width, 1)))
+    times, bands = [], []
     for _ in range(masks):
         width = int(rng.integers(min(options.time_width, covered // masks) + 1))
-        begin = int(rng.integers(frames - width + 1))
-        feats[begin : begin + width] = mean
+        times.append((int(rng.integers(frames - width + 1)), width))
     for _ in range(options.feature_masks):
         width = int(rng.integers(min(options.feature_width, bins) + 1))
-        begin = int(rng.integers(bins - width + 1))
+        bands.append((int(rng.integers(bins - width + 1)), width))
+    return SpecMasks(source, times, bands)
+
+
+def spec_augment(feats: np.ndarray, masks: SpecMasks) -> np.ndarray:
+    """Warp and mask the features of one utterance (T, M); its input is left as it was."""
+    feats = feats.copy() if masks.source is None else _warp(feats, masks.source)
+    mean = feats.mean()
+    for begin, width in masks.times:
+        feats[begin : begin + width] = mean
+    for begin, width in masks.bins:
         feats[:, begin : begin + width] = mean
     return feats
 
 
-def _warp(feats: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
-    """Move one inner frame by at most `most`, and interpolate in between."""
-    frames = len(feats)
+def _draw_warp(frames: int, rng: np.random.Generator, most: int) -> np.ndarray | None:
+    """Draw where frames come from when one inner frame moves by at most `most`."""
     if frames < 2 * most + 2:
-        return feats.copy()
+        return None
     centre = int(rng.integers(most + 1, frames - most))
     moved = centre + int(rng.integers(-most, most + 1))
-    source = np.interp(np.arange(frames), [0, moved, frames - 1], [0, centre, frames - 1]).astype(np.float32)
-    low = np.minimum(source.astype(int), frames - 2)
+    return np.interp(np.arange(frames), [0, moved, frames - 1], [0, centre, frames - 1]).astype(np.float32)
+
+
+def _warp(feats: np.ndarray, source: np.ndarray) -> np.ndarray:
+    low = np.minimum(source.astype(int), len(feats) - 2)
     share = (source - low)[:, None]
     return feats[low] * (1 - share) + feats[low + 1] * share
 

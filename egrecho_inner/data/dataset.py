@@ -11,7 +11,7 @@ In: manifests of cuts, a batch plan. Out: one dict per batch, letters as in mode
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,10 +19,17 @@ from lhotse.cut import Cut, MonoCut
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.augment import Augmenter, AugmentOptions
+from egrecho_inner.data.augment import Augmenter, AugmentOptions, SpecMasks
 from egrecho_inner.data.batching import WINDOW_SECONDS, Batch, BatchPlan
 from egrecho_inner.data.feature_store import check_stored, load_stored
-from egrecho_inner.data.features import TAIL_FRAMES, WHISPER_FRAMES, collate_features, log_mel, num_frames
+from egrecho_inner.data.features import (
+    SAMPLING_RATE,
+    TAIL_FRAMES,
+    WHISPER_FRAMES,
+    collate_features,
+    log_mel,
+    num_frames,
+)
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import LabelEncoder, Labels, Task, pad_labels
@@ -50,6 +57,8 @@ class DataOptions:
     """Share of training cuts that may be unusable (over 30 s, over 448 tokens, broken audio) before it is an error."""
     dev_limit: int | None = 500
     """At most this many development cuts, drawn once by seed."""
+    features: Literal["workers", "device"] = "workers"
+    """Where log-mel is computed: in the loader's processes (or read, if stored), or beside the model on its GPU."""
     normalizer: str = "auto"
     """What the development error rate is computed on; auto is the language's default."""
 
@@ -132,15 +141,28 @@ class CutBatches(Dataset[dict[str, Any]]):
 
     def __init__(self, cuts: CutList, labels: LabelEncoder, n_mels: int, augmenter: Augmenter | None = None):
         self.cuts, self.labels, self.n_mels, self.augmenter = cuts, labels, n_mels, augmenter
+        self.waves = False
+        """Whether batches hold waves, for `device_features.transform`."""
         if self.takes_stored(cuts[0]):  # features for another model are a fault of them all: said before training
             check_stored(cuts[0], n_mels)
 
+    def hand_over_waves(self) -> None:
+        """Leave the features to `device_features.transform`.
+
+        Raises:
+            ConfigError: Noise is to be mixed into stored features.
+        """
+        if self.augmenter is not None and self.augmenter.mixes_stored:
+            raise ConfigError("augment.musan.stored mixes stored features; with data.features device set it false")
+        self.waves = True
+
     def __getitem__(self, batch: Batch) -> dict[str, Any]:
+        hear, collate = (self.wave, self.collate_waves) if self.waves else (self.features, self.collate)
         features, lengths, labels, ids, seconds, skipped = [], [], [], [], 0.0, []
         for position in batch.positions:
             cut = self.cuts[position]
             try:
-                feature, length = self.features(cut, batch.epoch)
+                feature, length = hear(cut, batch.epoch)
                 label = self.label(cut, batch.epoch)
             except DataError as error:
                 skipped.append((cut.id, str(error)))
@@ -152,8 +174,10 @@ class CutBatches(Dataset[dict[str, Any]]):
             seconds += cut.duration
         if not ids:  # nothing usable: silence without a target keeps this process in step with the others
             features, lengths = [np.full((100, self.n_mels), -1.5, dtype=np.float32)], [100]
+            if self.waves:
+                features, lengths = [np.zeros(SAMPLING_RATE, dtype=np.float32)], [None]
             labels = [Labels([self.labels.sot], [-100])]
-        return self.collate(features, lengths, labels, batch.padded) | {
+        return collate(features, lengths, labels, batch.padded) | {
             "ids": ids,
             "seconds": seconds,
             "skipped": skipped,
@@ -180,26 +204,52 @@ class CutBatches(Dataset[dict[str, Any]]):
             feature = self.augmenter.features(feature, cut.id, epoch, length)
         return feature, min(length, WHISPER_FRAMES)
 
+    def wave(self, cut: Cut, epoch: int) -> tuple[np.ndarray, SpecMasks | None]:
+        """Return a cut's augmented wave (N,), and the masks to lay on its features."""
+        wave = load_audio(cut)
+        if self.augmenter is None:
+            return wave, None
+        wave = self.augmenter.wave(wave, cut.id, epoch)[: int(WINDOW_SECONDS * SAMPLING_RATE)]
+        return wave, self.augmenter.masks(cut.id, epoch, min(num_frames(len(wave)), WHISPER_FRAMES), self.n_mels)
+
     def label(self, cut: Cut, epoch: int) -> Labels:
         """Return decoder inputs and targets of a cut; the same in every epoch here."""
         supervision = cut.supervisions[0]
         return self.labels.encode(supervision.text or "", supervision.language)
+
+    def collate_waves(
+        self, waves: list[np.ndarray], masks: list[SpecMasks | None], labels: list[Labels], padded: bool
+    ) -> dict[str, Any]:
+        """Put waves, zero behind their ends, and labels into one batch for `device_features.transform`."""
+        frames = [min(num_frames(len(wave)), WHISPER_FRAMES) for wave in waves]
+        batch = self.collate_labels(labels) | {
+            "waves": torch.zeros(len(waves), max(map(len, waves))),
+            "samples": torch.tensor([len(wave) for wave in waves]),
+            "masks": masks,
+            "padded": padded,
+            "padded_seconds": len(waves) * (WHISPER_FRAMES if padded else max(frames)) / 100,
+        }
+        for row, wave in zip(batch["waves"], waves, strict=True):
+            row[: len(wave)] = torch.from_numpy(np.ascontiguousarray(wave))
+        return batch
 
     def collate(
         self, features: list[np.ndarray], lengths: list[int], labels: list[Labels], padded: bool
     ) -> dict[str, Any]:
         """Pad features and labels into one batch."""
         inputs, frames = collate_features(features, lengths, WHISPER_FRAMES if padded else None)
-        decoder_input_ids, targets = pad_labels(labels, self.labels.eot)
-        batch = {
+        batch = self.collate_labels(labels) | {
             "input_features": inputs,
-            "decoder_input_ids": torch.tensor(decoder_input_ids),
-            "labels": torch.tensor(targets),
             "padded_seconds": inputs.shape[0] * inputs.shape[2] / 100,
         }
         if not padded:
             batch["attention_mask"] = (torch.arange(inputs.shape[2])[None] < frames[:, None]).long()
         return batch
+
+    def collate_labels(self, labels: list[Labels]) -> dict[str, Any]:
+        """Pad decoder inputs and targets into one batch."""
+        decoder_input_ids, targets = pad_labels(labels, self.labels.eot)
+        return {"decoder_input_ids": torch.tensor(decoder_input_ids), "labels": torch.tensor(targets)}
 
 
 def fits(cut: Cut, labels: LabelEncoder) -> bool:

@@ -95,11 +95,9 @@ class TargetBatches(CutBatches):
             top = self.cache.rows(choice, made)
         return Lesson(made.inputs, made.targets, reference, top)
 
-    def collate(
-        self, features: list[np.ndarray], lengths: list[int], labels: list[Labels], padded: bool
-    ) -> dict[str, Any]:
-        """Pad features and labels, and what is beside them, into one batch."""
-        batch = super().collate(features, lengths, labels, padded)
+    def collate_labels(self, labels: list[Labels]) -> dict[str, Any]:
+        """Pad labels, and what is beside them, into one batch."""
+        batch = super().collate_labels(labels)
         if self.beside_reference:  # a batch without a usable cut has one label, without a second
             inputs, targets = pad_labels([getattr(each, "reference", each) for each in labels], self.labels.eot)
             batch |= {"reference_input_ids": torch.tensor(inputs), "reference_labels": torch.tensor(targets)}

@@ -207,11 +207,14 @@ class Run:
     ) -> WhisperTrainer:
         """Put the trainer together."""
         augmenter = make_augmenter(self.augment, train.seed)
+        batches = self.batches_type(self.cuts, self.labels, self.model.config.num_mel_bins, augmenter)
+        if self.data.features == "device":
+            batches.hand_over_waves()
         return self.trainer_type(
             model,
             training_arguments(train, self.outdir, max_steps, has_dev=self.data.dev is not None),
             train,
-            self.batches_type(self.cuts, self.labels, self.model.config.num_mel_bins, augmenter),
+            batches,
             plan,
             DevScorer(self.processor, self.labels, self.data, self.window.window, train),
             self.facts(halvings),

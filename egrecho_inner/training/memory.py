@@ -16,6 +16,7 @@ from torch import nn
 
 from egrecho_inner.data.batching import BatchOptions, BatchPlan
 from egrecho_inner.data.dataset import CutBatches
+from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.training.options import TrainOptions
@@ -128,7 +129,9 @@ def rehearse(
     if largest is None:
         logger.info("no rehearsal: a stream cannot be asked for its longest cuts")
         return
-    inputs = {k: v.to(device) for k, v in batches[largest].items() if isinstance(v, torch.Tensor)}
+    batch = batches[largest]
+    transform(batch, batches.n_mels, device)
+    inputs = {k: v.to(device) for k, v in batch.items() if isinstance(v, torch.Tensor)}
     training = model.training
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), named(inputs, plan.options, "0 (rehearsal)"):

@@ -22,6 +22,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from egrecho_inner.data.batching import BatchPlan
 from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader, single_thread
+from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import DataError, Interrupted, MachineError
 from egrecho_inner.training import checkpoint, flops, memory, sharding, strategy
@@ -121,6 +122,7 @@ class WhisperTrainer(SavingTrainer):
         self.tally.ids = [sample.pop("ids") for sample in samples]
         states = [sample.pop("state") for sample in samples]
         for sample in samples:
+            transform(sample, self.batches.n_mels, self.args.device)
             self.tally.note(sample)
             self.tally.flops += self.counter.count(sample)
         items, stop = self.agree(sum(int((s["labels"] != -100).sum()) for s in samples), broken, device)
