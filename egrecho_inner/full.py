@@ -5,12 +5,14 @@ One process:   egrecho_inner/full.py -c config/train.yaml -c config/full.yaml --
 Two:           torchrun --nproc_per_node 2 egrecho_inner/full.py ... (or accelerate launch)
 """
 
+from functools import partial
 from pathlib import Path
 
 from egrecho_inner.config import run, to_yaml
 from egrecho_inner.data.augment import AugmentOptions
 from egrecho_inner.data.batching import BatchOptions
 from egrecho_inner.data.dataset import DataOptions
+from egrecho_inner.data.targets import TargetBatches, TargetOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import ModelOptions, load_processor, start_model
 from egrecho_inner.training.fit import WindowOptions, fit
@@ -26,6 +28,7 @@ def train_full(
     train: TrainOptions = TrainOptions(),
     window: WindowOptions = WindowOptions(),
     augment: AugmentOptions | None = None,
+    targets: TargetOptions = TargetOptions(),
     allow_changed: bool = False,
     allow_reshard: bool = False,
 ) -> None:
@@ -39,6 +42,7 @@ def train_full(
         train: How the model is trained.
         window: How long the model's input is.
         augment: What is done to audio and features; null for nothing.
+        targets: What is learned for a cut: of packed ones (`egrecho pack`) times and the text before, too.
         allow_changed: Continue a checkpoint although settings or data are others now.
         allow_reshard: Continue a checkpoint with another number of processes.
     """
@@ -48,7 +52,11 @@ def train_full(
     if train.ctc_weight and train.freeze and "encoder" in train.freeze:
         raise ConfigError("train.ctc_weight trains the encoder, train.freeze freezes it; give one of them")
     whisper = start_model(model, processor, train.seed, ctc_weight=train.ctc_weight)
-    fit(whisper, processor, Path(outdir), data, batch, train, window, augment, config, allow=allow)
+    make_batches = partial(TargetBatches, options=targets, seed=train.seed)
+    fit(
+        whisper, processor, Path(outdir), data, batch, train, window, augment, config, allow=allow,
+        make_batches=make_batches,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ One process:   egrecho_inner/lora.py -c config/train.yaml -c config/lora.yaml --
 Two:           torchrun --nproc_per_node 2 egrecho_inner/lora.py ... (or accelerate launch)
 """
 
+from functools import partial
 from pathlib import Path
 
 from egrecho_inner.config import run, to_yaml
 from egrecho_inner.data.augment import AugmentOptions
 from egrecho_inner.data.batching import BatchOptions
 from egrecho_inner.data.dataset import DataOptions
+from egrecho_inner.data.targets import TargetBatches, TargetOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.adapters import LoraOptions, add_adapter
 from egrecho_inner.model.loading import ModelOptions, load_processor, start_model
@@ -28,6 +30,7 @@ def train_lora(
     train: TrainOptions = TrainOptions(),
     window: WindowOptions = WindowOptions(),
     augment: AugmentOptions | None = None,
+    targets: TargetOptions = TargetOptions(),
     allow_changed: bool = False,
     allow_reshard: bool = False,
 ) -> None:
@@ -42,6 +45,7 @@ def train_lora(
         train: How the adapter is trained.
         window: How long the model's input is.
         augment: What is done to audio and features; null for nothing.
+        targets: What is learned for a cut: of packed ones (`egrecho pack`) times and the text before, too.
         allow_changed: Continue a checkpoint although settings or data are others now.
         allow_reshard: Continue a checkpoint with another number of processes.
     """
@@ -64,6 +68,7 @@ def train_lora(
         config,
         adapt=lambda base, steps: add_adapter(base, lora, steps, train.seed),
         allow=allow,
+        make_batches=partial(TargetBatches, options=targets, seed=train.seed),
     )
 
 
