@@ -23,6 +23,7 @@ from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.training.fit import WindowOptions, fit
 from egrecho_inner.training.kd import DistilTrainer, KdOptions, check_pair, share_encoder
 from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.resume import Allowance
 
 PUBLISHED = TargetOptions(text="teacher", timestamps=0.2, previous=0.2)
 
@@ -38,6 +39,8 @@ def distil(
     train: TrainOptions = TrainOptions(freeze=["encoder"]),
     window: WindowOptions = WindowOptions(),
     augment: AugmentOptions | None = None,
+    allow_changed: bool = False,
+    allow_reshard: bool = False,
 ) -> None:
     """Train a student on a teacher's text and probabilities.
 
@@ -52,8 +55,11 @@ def distil(
         train: How the student is trained; freeze the encoder to share it with the teacher.
         window: How long the model's input is.
         augment: What is done to audio and features; null for nothing.
+        allow_changed: Continue a checkpoint although settings or data are others now.
+        allow_reshard: Continue a checkpoint with another number of processes.
     """
     config = to_yaml(locals())
+    allow = Allowance(allow_changed, allow_reshard)
     if train.ctc_weight:
         raise ConfigError("train.ctc_weight is for training from random weights; leave it 0 here")
     if kd.reference_weight and targets.text == "reference":
@@ -76,6 +82,7 @@ def distil(
         window,
         augment,
         config,
+        allow=allow,
         make_batches=partial(
             TargetBatches, options=targets, seed=train.seed, beside_reference=beside_reference, cache=cache
         ),

@@ -10,7 +10,7 @@
 #        random  the teacher's encoder, a decoder of random weights, CE on the teacher's text
 #        ce      copied layers, CE on the teacher's text
 #        kd      copied layers, CE and KL from the teacher
-#   3  one table of all                                                -> EXP/table.md
+#   3  one table of all, and whether KL made a difference              -> EXP/table.md
 #   4  the student as the teacher's assistant                          -> EXP/kd/speculative.json
 #
 #   --exp DIR              everything made here (exp/distil_mini)
@@ -37,14 +37,14 @@ mkdir -p "$exp"
 speech() {
   python egs/mini/local/make_corpus.py --out data/mini --group target --train 1200 --val 100 --test 200 --digits 0.4 \
     --seed 2 --jobs "$jobs"
-  python egs/mini/local/make_corpus.py --out data/distil --group target --train 2400 --val 0 --test 0 --digits 0.4 \
+  python egs/mini/local/make_corpus.py --out data/distil --group target --train 2400 --val 100 --test 400 --digits 0.4 \
     --seed 3 --jobs "$jobs"
   for name in mini distil; do
     bash prepare.sh --data_root "data/$name" --prefix "${name}_distil" --perturb_speed false --features none --jobs "$jobs"
   done
 }
 teacher() {
-  egrecho init-student "$model_name" "$exp/deeper" --encoder_layers "[0,0,1,1,2,2]" --decoder_layers "[0,0,1,1]"
+  egrecho init-student "$model_name" "$exp/deeper" --encoder_layers "[0,0,1,1,2,2]" --decoder_layers "[0,0,1,1,2,2]"
   egrecho_inner/full.py -c config/train.yaml -c config/full.yaml -c egs/distil/mini_teacher.yaml \
     --model.path "$exp/deeper" --data.train "[$cuts/mini_distil_cuts_train.jsonl.gz]" \
     --data.dev "[$cuts/mini_distil_cuts_val.jsonl.gz]" --outdir "$exp/teacher" "${teacher_more[@]}"
@@ -54,8 +54,8 @@ student() {
   local name="$1" random="$2"
   shift 2
   bash egs/distil/train.sh --stage "${first:-3}" --stop_stage "${last:-5}" --teacher "$exp/teacher/final" --exp "$exp" --name "$name" \
-    --train_cuts "$cuts/distil_distil_cuts_train.jsonl.gz" --dev_cuts "$cuts/mini_distil_cuts_val.jsonl.gz" \
-    --test_cuts "$cuts/mini_distil_cuts_test.jsonl.gz" --language en --pack none \
+    --train_cuts "$cuts/distil_distil_cuts_train.jsonl.gz" --dev_cuts "$cuts/distil_distil_cuts_val.jsonl.gz" \
+    --test_cuts "$cuts/distil_distil_cuts_test.jsonl.gz" --language en --pack none \
     --decoder_layers "$decoder_layers" --random "$random" --eval_config egs/mini/eval.yaml \
     --label_config "egs/distil/label.yaml egs/distil/mini_label.yaml" \
     --filter_config "egs/distil/filter.yaml egs/distil/mini_filter.yaml" \
@@ -73,9 +73,10 @@ fi
 if at_stage 3; then
   egrecho side-by-side "[teacher=$exp/teacher/eval,random=$exp/random/eval,ce=$exp/ce/eval,kd=$exp/kd/eval]" \
     --normalizer none --out "$exp/table.md"
-  cat "$exp/times.tsv"
+  egrecho compare --a "$exp/ce/eval" --b "$exp/kd/eval" --normalizer none
 fi
 if at_stage 4; then
-  egrecho speculate "$exp/teacher/final" "$exp/kd/final" "$cuts/mini_distil_cuts_test.jsonl.gz" --decode.language en \
-    --dtype float32 --out "$exp/kd/speculative.json"
+  timed "speculative decoding" egrecho speculate "$exp/teacher/final" "$exp/kd/final" \
+    "$cuts/distil_distil_cuts_test.jsonl.gz" --decode.language en --dtype float32 --out "$exp/kd/speculative.json"
 fi
+[ ! -f "$exp/times.tsv" ] || cat "$exp/times.tsv"

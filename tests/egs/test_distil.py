@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import save_tiny, speech_cuts
+from lhotse import CutSet
+from tiny import save_tiny, speech_cut, speech_cuts
 from transformers import WhisperConfig
 
 from egrecho_inner.config import parse
@@ -85,8 +86,10 @@ def test_the_mini_students_are_given_by_yaml_too() -> None:
 def test_all_stages_in_one_command_and_again(tmp_path: Path) -> None:
     save_tiny(tmp_path / "teacher", seed=3, ending=3.1)
     cuts = speech_cuts(tmp_path, 6)
+    CutSet.from_cuts([speech_cut(tmp_path, "talk", 33.0, "one two three")]).to_file(tmp_path / "long.jsonl")
     command = ["bash", str(EGS / "train.sh"), "--teacher", str(tmp_path / "teacher"), "--exp", str(tmp_path / "exp")]
-    command += ["--train_cuts", str(cuts), "--dev_cuts", str(cuts), "--test_cuts", str(cuts), "--decoder_layers", "1"]
+    command += ["--train_cuts", str(cuts), "--dev_cuts", str(cuts), "--decoder_layers", "1"]
+    command += ["--test_cuts", f"{cuts} {tmp_path / 'long.jsonl'}"]  # short and long form in one table
     command += ["--pack", "speaker", "--config", "egs/distil/large_v3.yaml egs/distil/mini.yaml", "--language", "en"]
     command += ["--label_overrides", "--decode.max_new_tokens 12 --shard_size 4 --decode.timestamps false"]
     command += ["--filter_config", "", "--filter_overrides"]
@@ -97,7 +100,8 @@ def test_all_stages_in_one_command_and_again(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     exp = tmp_path / "exp"
     lines = (exp / "student" / "table.md").read_text().splitlines()
-    assert [line.split("|")[2].strip() for line in lines[2:]] == ["teacher", "student"]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in lines[2:]]
+    assert rows == [[name, model] for name in ("cuts", "long", "mean") for model in ("teacher", "student")]
     assert json.loads((exp / "student" / "speculative.json").read_text())["different"] == []
     assert "6 utterances in" in done.stdout
     metrics = [json.loads(line) for line in (exp / "student" / "metrics.jsonl").read_text().splitlines()]
