@@ -3,17 +3,23 @@
 In: durations (N,), options, seed, world size, accumulation. Out: for each epoch a list of steps of equal length for
 every process. Cuts are sorted by duration with a little jitter, cut into batches of bounded padded duration, and
 world x accumulation neighbouring batches make one step: ranks finish together, and the cuts of a step do not depend on
-how it is divided. Resuming is arithmetic: step s of the run is step s - first(epoch) of its epoch.
+how it is divided. Resuming is arithmetic: step s of the run is step s - first(epoch) of its epoch; a file in the run
+folder remembers where epochs begin, so that earlier ones need not be planned again.
 Left out: buckets; a sorted order is their limit of many.
 """
 
+import bisect
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from egrecho_inner import __version__
 from egrecho_inner.errors import ConfigError, DataError
 
 WINDOW_SECONDS = 30.0
@@ -141,9 +147,31 @@ class BatchPlan:
             self._first.append(self._first[-1] + self.steps_per_epoch(len(self._first) - 1))
         return self._first[epoch]
 
+    @property
+    def key(self) -> str:
+        """Name everything that the plan depends on; how a step's batches are divided is not among it."""
+        group = self.world_size * self.accumulation
+        facts = repr((__version__, self.options, self.seed, group, self.padded_share))
+        return hashlib.sha256(facts.encode() + self.durations.tobytes()).hexdigest()[:16]
+
+    def remember(self, path: Path) -> None:
+        """Write down where the epochs planned so far begin."""
+        beside = path.with_name(path.name + ".tmp")
+        beside.write_text(json.dumps({"key": self.key, "first_steps": self._first}), encoding="utf-8")
+        beside.replace(path)
+
+    def recall(self, path: Path) -> None:
+        """Take over what `remember` wrote, if it was this plan's."""
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if known["key"] == self.key and len(known["first_steps"]) > len(self._first):
+                self._first = [int(step) for step in known["first_steps"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+
     def locate(self, step: int) -> tuple[int, int]:
         """Return epoch and step within it for a step of the run."""
-        epoch = 0
+        epoch = bisect.bisect_right(self._first, step) - 1
         while self.first_step(epoch + 1) <= step:
             epoch += 1
         return epoch, step - self.first_step(epoch)
@@ -151,7 +179,7 @@ class BatchPlan:
     def epochs_at(self, step: int) -> float:
         """Return how many epochs are done before a step."""
         epoch, within = self.locate(step)
-        return epoch + within / self.steps_per_epoch(epoch)
+        return epoch + within / (self.first_step(epoch + 1) - self.first_step(epoch))
 
     def batches(self, rank: int = 0, step: int = 0) -> Iterator[Batch]:
         """Yield one process's batches, endlessly, from a step of the run on."""

@@ -42,6 +42,9 @@ from egrecho_inner.training.watch import Metrics
 
 logger = logging.getLogger(__name__)
 
+EPOCHS = "epochs.json"
+"""Where the epochs of the batch plan begin, in the run folder."""
+
 
 @dataclass(frozen=True)
 class WindowOptions:
@@ -180,7 +183,9 @@ class Run:
         if isinstance(self.cuts, CutStream):
             state = checkpoint.facts(folder).get("stream") if folder else None
             return StreamPlan(self.cuts, batch, *group, state=state)
-        return BatchPlan(self.cuts.durations, batch, *group)
+        plan = BatchPlan(self.cuts.durations, batch, *group)
+        plan.recall(self.outdir / EPOCHS)
+        return plan
 
     def newest(self) -> Path | None:
         """Return the checkpoint to continue from, the same on every process."""
@@ -229,6 +234,8 @@ class Run:
             checkpoint.write_text(self.outdir / "config.yaml", self.config)
             checkpoint.check_space(self.outdir, trainer.checkpoint_bytes())
             describe(trainer.model, self.cuts, trainer.plan, trainer.args.max_steps)
+            if isinstance(trainer.plan, BatchPlan):
+                trainer.plan.remember(self.outdir / EPOCHS)
         if folder is not None:
             logger.info("continuing from %s", folder)
         with memory.faults_named():

@@ -1,5 +1,6 @@
 """How a model is trained: the options of `fit()`, and their translation to Transformers' TrainingArguments."""
 
+import importlib.util
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from egrecho_inner.errors import ConfigError
 Optimizer = Literal["adamw", "lion", "adafactor", "sgd"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Watcher = Literal["tensorboard", "wandb", "trackio"]
 Frozen = Literal["encoder", "decoder", "embeddings", "convolutions", "positions"]
 
 
@@ -88,8 +90,8 @@ class TrainOptions:
     """DeepSpeed configuration (config/ds_zero2.json)."""
     fsdp: str | None = None
     """FSDP2 configuration (config/fsdp.yaml); needs GPUs."""
-    report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
-    """Where metrics go besides metrics.jsonl: tensorboard, wandb, trackio."""
+    report_to: list[Watcher] = field(default_factory=lambda: ["tensorboard"])
+    """Where metrics go besides metrics.jsonl; wandb and trackio need `pip install 'egrecho[watch]'`."""
 
     @property
     def rehearses(self) -> bool:
@@ -104,6 +106,9 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         ConfigError: The machine cannot do what is asked.
     """
     check_options(options)
+    if "wandb" in options.report_to:  # Transformers asks for these; a user's own win
+        os.environ.setdefault("WANDB_PROJECT", "egrecho")
+        os.environ.setdefault("WANDB_DIR", str(outdir))
     cuda = torch.cuda.is_available()
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return TrainingArguments(
@@ -149,7 +154,9 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         deepspeed=options.deepspeed,
         fsdp=bool(options.fsdp),
         fsdp_config=read_yaml(options.fsdp) if options.fsdp else None,
-        report_to=options.report_to or "none",
+        report_to=list(options.report_to) or "none",
+        project="egrecho",
+        run_name=outdir.resolve().name,
         disable_tqdm=True,
         seed=options.seed,
         data_seed=options.seed,
@@ -183,6 +190,11 @@ def check_options(options: TrainOptions) -> None:
         raise ConfigError(
             f"train.save_steps {options.save_steps} does not divide train.eval_steps {options.eval_steps}"
         )
+    for watcher in options.report_to:
+        if importlib.util.find_spec(watcher) is None:
+            raise ConfigError(
+                f"train.report_to {watcher}: {watcher} is not installed; pip install 'egrecho[watch]', or leave it out"
+            )
     for name in ("deepspeed", "fsdp"):
         path = getattr(options, name)
         if path is not None and not Path(path).is_file():

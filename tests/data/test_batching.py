@@ -2,6 +2,7 @@
 
 import time
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,3 +188,42 @@ def test_wrong_options_are_refused() -> None:
             BatchOptions(**options)
     with pytest.raises(DataError, match="3 cuts cannot fill one step of 2 processes x 2 batches"):
         BatchPlan(np.ones(3), BatchOptions(), world_size=2, accumulation=2)
+
+
+@pytest.mark.parametrize("padded_share", [0.0, 0.3])
+def test_a_resumed_run_plans_no_epoch_again_but_the_one_it_is_in(tmp_path: Path, padded_share: float) -> None:
+    durations, options = spec_durations(500), BatchOptions(40.0)
+    plan = BatchPlan(durations, options, 3, 2, 1, padded_share)
+    step = plan.first_step(6) + 2
+    plan.epochs_at(step)
+    plan.remember(tmp_path / "epochs.json")
+    for world, accumulation in ((2, 1), (1, 2)):  # the same steps, divided otherwise
+        again = BatchPlan(durations, options, 3, world, accumulation, padded_share)
+        again.recall(tmp_path / "epochs.json")
+        planned: list[int] = []
+        kept = again._steps_of
+        again.steps_of = lambda epoch, kept=kept, planned=planned: planned.append(epoch) or kept(epoch)
+        assert again.epochs_at(step) == plan.epochs_at(step)
+        next(again.batches(0, step))
+        assert planned == [6]
+
+
+@pytest.mark.parametrize("change", ["durations", "options", "seed", "share", "torn", "absent"])
+def test_what_another_plan_remembered_counts_for_nothing(tmp_path: Path, change: str) -> None:
+    durations, options, seed, share = spec_durations(300), BatchOptions(40.0), 3, 0.0
+    plan, path = BatchPlan(durations, options, seed, padded_share=share), tmp_path / "epochs.json"
+    plan.first_step(4)
+    plan.remember(path)
+    if change == "torn":
+        path.write_text(path.read_text()[:-9])
+    elif change == "absent":
+        path.unlink()
+    else:
+        durations = spec_durations(300, seed=1) if change == "durations" else durations
+        options = BatchOptions(50.0) if change == "options" else options
+        seed, share = seed + (change == "seed"), 0.2 * (change == "share")
+    other = BatchPlan(durations, options, seed, padded_share=share)
+    other.recall(path)
+    fresh = BatchPlan(durations, options, seed, padded_share=share)
+    assert [other.first_step(epoch) for epoch in range(5)] == [fresh.first_step(epoch) for epoch in range(5)]
+    assert other._first is not plan._first
