@@ -20,6 +20,7 @@ from egrecho_inner.model.student import layer_map, make_student
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.pseudo_label import pseudo_label
 from egrecho_inner.training.fit import count_steps, freeze
+from egrecho_inner.training.kd import kl_sum
 
 ROOT = Path(__file__).parents[2]
 EGS = ROOT / "egs" / "distil"
@@ -35,6 +36,29 @@ LARGE_V3 = {
     "decoder_ffn_dim": 5120,
 }
 GIVEN = ["--model.path", "s", "--teacher", "t", "--data.train", "[x]", "--outdir", "o"]
+
+
+MEMORY = [4.5, 1.8, 2.9]
+"""GB of student, teacher, and what a step keeps for its backward pass, in fp32."""
+
+
+class Kept(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that a forward pass keeps for the backward pass, weights apart."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+        self.storages: dict[int, torch.UntypedStorage] = {}
+        super().__init__(self.pack, lambda tensor: tensor)
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.weights:
+            self.storages[storage._cdata] = storage  # held, so that no other takes its address
+        return tensor
+
+    @property
+    def total(self) -> int:
+        return sum(storage.nbytes() for storage in self.storages.values())
 
 
 def read(*files: str) -> dict:
@@ -57,8 +81,18 @@ def test_large_v3_to_two_layers_fits_its_shapes_and_steps() -> None:
         assert (origin.copied // 10**6, trained // 10**6) == (756, 119)
         heard = student.get_encoder()(torch.zeros(16, 128, 3000))
         ids = torch.zeros(16, 128, dtype=torch.long)
-        for model in (teacher, student):
-            assert model(encoder_outputs=heard, decoder_input_ids=ids).logits.shape == (16, 128, 51866)
+        with torch.no_grad():
+            said = teacher(encoder_outputs=heard, decoder_input_ids=ids).logits
+        kept = Kept(student)
+        with kept:
+            logits = student.train()(encoder_outputs=heard, decoder_input_ids=ids).logits
+            assert logits.shape == said.shape == (16, 128, 51866)
+            flat = logits.flatten(0, 1)
+            (torch.nn.functional.cross_entropy(flat, ids.flatten()) + kl_sum(flat, said.flatten(0, 1), 2.0)).backward()
+    student_bytes = 4 * origin.copied + 12 * trained  # fp32 weights, their gradient, two moments
+    teacher_bytes = 2 * sum(p.numel() for p in teacher.model.decoder.parameters())  # bf16, the encoder is the student's
+    assert [round(each / 1e9, 1) for each in (student_bytes, teacher_bytes, kept.total)] == MEMORY
+    assert sum(MEMORY) < 0.8 * 24  # docs/distillation.md: a GPU of 24 GB holds it, the allocator's share included
     hours, window = 1250, 27.0
     plan = BatchPlan(np.full(int(hours * 3600 / window), window), given["batch"], 0, 1, train.accumulation, 1.0)
     assert plan.steps_per_epoch() == 5209
