@@ -29,7 +29,7 @@ disable_progress_bar()  # of loading and writing weights, which takes no time wo
 
 SIZES: dict[str, tuple[int, int, int, int, int]] = {
     # width, heads, encoder layers, decoder layers, mel bins (Radford et al. 2022, table 1; large-v3 and turbo: cards)
-    "nano": (128, 4, 3, 2, 80),
+    "nano": (128, 4, 3, 3, 80),
     "tiny": (384, 6, 4, 4, 80),
     "base": (512, 8, 6, 6, 80),
     "small": (768, 12, 12, 12, 80),

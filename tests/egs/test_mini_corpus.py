@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -120,6 +121,15 @@ def test_no_text_is_in_two_splits(corpus):
     assert all(sentences.split_of(text) == split for text, split in drawn.items())
 
 
+def test_word_strings_follow_no_grammar():
+    sentences = load("sentences")
+    texts = [sentences.draw(random.Random(seed), "train", 0.0, words=1.0).split() for seed in range(500)]
+    assert {len(words) for words in texts} == set(range(2, 9))
+    pairs = {pair for words in texts for pair in itertools.pairwise(words)}
+    assert len(pairs) > 0.95 * sum(len(words) - 1 for words in texts)  # hardly two words meet twice
+    assert not any("_" in word for words in texts for word in words)
+
+
 def test_texts_are_lower_case_words(corpus):
     for text in table(corpus / "train" / "text").values():
         assert text == " ".join(text.split()) == text.lower() and text.replace(" ", "").isalpha()
@@ -153,7 +163,7 @@ def test_recordings_follow_from_the_seed_and_are_sound():
     ("arguments", "code", "words"),
     [
         (["--accents", "xx"], 3, "no voice 'xx'"),
-        (["--digits", "2"], 2, "digits from 0 to 1"),
+        (["--digits", "0.7", "--words", "0.4"], 2, "together at most 1"),
         (["--train", "0", "--val", "0", "--test", "0"], 2, "one above"),
     ],
 )

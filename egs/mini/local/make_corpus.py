@@ -62,6 +62,7 @@ class Plan:
     accents: tuple[str, ...]
     sizes: dict[str, int]  # split -> utterances
     digits: float
+    words: float
     acoustics: Acoustics
     seed: int
     recipe: int = RECIPE
@@ -82,6 +83,7 @@ def make_corpus(
     val: int = 100,
     test: int = 200,
     digits: float = 0.5,
+    words: float = 0.0,
     acoustics: Acoustics = "clean",
     accents: str = "",
     seed: int = 1,
@@ -96,16 +98,20 @@ def make_corpus(
         val: utterances in val.
         test: utterances in test.
         digits: share of digit strings; half of them are a single digit.
+        words: share of strings of words in any order; the rest are sentences.
         acoustics: `clean`, or `varied` (rooms, channels, noise).
         accents: eSpeak voices separated by commas, instead of the group's.
         seed: another seed, another corpus.
         jobs: processes; the result does not depend on it.
     """
-    if not 0 <= digits <= 1 or min(train, val, test) < 0 or train + val + test == 0 or jobs < 1:
-        raise ConfigError("wanted: digits from 0 to 1; train, val, test not below 0 and one above; jobs 1 or more")
+    if min(digits, words) < 0 or digits + words > 1 or min(train, val, test) < 0 or train + val + test == 0 or jobs < 1:
+        raise ConfigError(
+            "wanted: digits and words not below 0, together at most 1; train, val, test not below 0 and one above; "
+            "jobs 1 or more"
+        )
     default = TARGET_ACCENTS if group == "target" else SOURCE_ACCENTS
     sizes = {split: size for split, size in (("train", train), ("val", val), ("test", test)) if size}
-    plan = Plan(group, tuple(accents.split(",")) if accents else default, sizes, digits, acoustics, seed)
+    plan = Plan(group, tuple(accents.split(",")) if accents else default, sizes, digits, words, acoustics, seed)
     folder = Path(out).resolve()
     for accent in plan.accents:  # the wheel and the voices, before anything is written
         synthesize("one", accent)
@@ -168,7 +174,7 @@ def _make_utterance(directory: Path, plan: Plan, split: str, index: int) -> dict
     """Speak and store one utterance; everything about it follows from (seed, group, split, index)."""
     key = hashlib.sha256(f"{plan.seed} {plan.group} {split} {index}".encode()).digest()
     rng = random.Random(key)
-    text = draw(rng, split, plan.digits)
+    text = draw(rng, split, plan.digits, plan.words)
     accent, variant = rng.choice(plan.accents), rng.choice(_variants(plan.group))
     samples, rate = synthesize(
         _spoken(text, rng),

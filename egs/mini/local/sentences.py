@@ -1,7 +1,7 @@
-"""What the made-up speakers say: templated English sentences and digit strings, each with a fixed place in a split.
+"""What the made-up speakers say: templated English sentences, strings of digits and of words, each text in one split.
 
-`draw(rng, split, digits)` gives one lower-case text without punctuation. Which split a text may appear in is a pure
-function of the text (`split_of`), so train, val and test never share a text, whatever the seed, the size or the
+`draw(rng, split, digits, words)` gives one lower-case text without punctuation. Which split a text may appear in is a
+pure function of the text (`split_of`), so train, val and test never share a text, whatever the seed, the size or the
 voices, and no test sentence can slip into pretraining. Texts of one or two words are too few to divide: train only.
 """
 
@@ -99,18 +99,23 @@ _IRREGULAR = {
     "boxs": "boxes",
     "knifes": "knives",
 }
+_ALL_WORDS = sorted(
+    {word for line in _WORDS.values() for word in line.replace("_", " ").split()} | {*DIGITS, *TEENS, *TENS}
+)
 _CHOICES = {slot: tuple(words.replace("_", " ") for words in line.split()) for slot, line in _WORDS.items()}
 
 
-def draw(rng: random.Random, split: str, digits: float) -> str:
+def draw(rng: random.Random, split: str, digits: float, words: float = 0.0) -> str:
     """Draw one text that belongs to the split.
 
     Args:
         rng: the source of chance; the same state gives the same text.
         split: train, val or test.
-        digits: share of digit strings, 0 to 1; the rest are sentences.
+        digits: share of digit strings, 0 to 1.
+        words: share of word strings; the rest are sentences.
     """
-    make = digit_string if rng.random() < digits else sentence
+    kind = rng.random()
+    make = digit_string if kind < digits else word_string if kind < digits + words else sentence
     while True:
         text = make(rng)
         if split_of(text) == split:
@@ -129,6 +134,11 @@ def digit_string(rng: random.Random) -> str:
     """Draw one to seven digits, as words."""
     length = rng.choices(_STRING_LENGTHS, _LENGTH_WEIGHTS)[0]
     return " ".join(rng.choice(DIGITS) for _ in range(length))
+
+
+def word_string(rng: random.Random) -> str:
+    """Draw two to eight words in any order: only who listens in order can write them down, no grammar helps."""
+    return " ".join(rng.choice(_ALL_WORDS) for _ in range(rng.randint(2, 8)))
 
 
 def sentence(rng: random.Random) -> str:
