@@ -492,3 +492,18 @@ def test_names_cannot_leave_the_folder(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_missing_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     code, message = failed(tmp_path / "nowhere", capsys)
     assert code == 3 and "nowhere: no such folder" in message
+
+
+def test_audio_elsewhere_is_read_and_on_record_and_what_is_no_audio_is_named(tmp_path: Path) -> None:  # row 37
+    path = make_dir(tmp_path / "d", 3)
+    elsewhere = tmp_path / "elsewhere.wav"
+    (path / "wav/u0.wav").rename(elsewhere)
+    (path / "wav/u0.wav").symlink_to(elsewhere)
+    (path / "wav/u1.wav").unlink()
+    (path / "wav/u1.wav").symlink_to("/etc/passwd")
+    recordings, _, skips = imported(path, max_skip_ratio=0.5)
+    assert [(each["id"], each["sources"][0]["source"]) for each in recordings] == [
+        ("u0", f"{path}/wav/u0.wav"), ("u2", f"{path}/wav/u2.wav")
+    ]  # fmt: skip
+    assert [each["id"] for each in skips] == ["u1"]
+    assert "root:" not in json.dumps(skips), "nothing of the file is shown"

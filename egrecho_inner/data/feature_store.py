@@ -16,12 +16,14 @@ from lhotse import Features, MonoCut
 from lhotse.features.compression import lilcom_compress_chunked
 from lhotse.features.io import CHUNKY_FORMAT_CHUNK_SIZE
 
-from egrecho_inner.data.features import HOP, SAMPLING_RATE, TAIL_FRAMES, num_frames
+from egrecho_inner.data.audio import load_audio
+from egrecho_inner.data.features import HOP, SAMPLING_RATE, TAIL_FRAMES, log_mel, num_frames
 from egrecho_inner.data.jsonl import atomic_file
 from egrecho_inner.errors import DataError
 
 STORAGE_TYPE = "lilcom_chunky"
 FEATURE_TYPE = "whisper-fbank"
+LARGEST_DIFFERENCE = 0.05  # mean; a tick power of -4, which recognises worse already, gives 0.016
 TICK_POWER = -8  # largest error 2^-9 = 0.002, where features have a standard deviation of 0.3 to 0.5
 
 
@@ -115,6 +117,29 @@ def check_stored(cut: MonoCut, n_mels: int) -> None:
         raise DataError(
             f"cut {cut.id}: its features in {stored.storage_path} have {stored.num_features} mel bins, the model needs "
             f"{n_mels}; make them again (prepare.sh --stage 3 --num_mel_bins {n_mels})"
+        )
+
+
+def check_values(cut: MonoCut, n_mels: int) -> None:
+    """Compute a cut's features again and compare: they may be of another extractor, of other settings or a later file.
+
+    Does nothing where the audio is not there any more.
+
+    Raises:
+        DataError: They differ by more than coarse storage would explain.
+    """
+    try:
+        wave = load_audio(cut)
+    except DataError:
+        return
+    stored = load_stored(cut)
+    made = log_mel(wave, n_mels, tail=0)
+    frames = min(len(made), len(stored))
+    difference = float(np.abs(made[:frames] - stored[:frames]).mean()) if frames else 0.0
+    if not difference <= LARGEST_DIFFERENCE:
+        raise DataError(
+            f"cut {cut.id}: its features in {cut.features.storage_path} are not those of its audio as this version "
+            f"makes them (mean difference {difference:.3f}); make them again (prepare.sh --stage 3)"
         )
 
 

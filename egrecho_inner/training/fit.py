@@ -24,6 +24,7 @@ from transformers import TrainerCallback, WhisperProcessor, set_seed
 from egrecho_inner.data.augment import AugmentOptions
 from egrecho_inner.data.batching import BatchOptions, BatchPlan
 from egrecho_inner.data.dataset import CutBatches, CutList, DataOptions, make_augmenter
+from egrecho_inner.data.feature_store import check_values
 from egrecho_inner.data.shards import CutStream, StreamPlan, is_shar
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.whisper import Whisper, Window
@@ -231,6 +232,8 @@ class Run:
 
     def train(self, trainer: WhisperTrainer, folder: Path | None, place: Path) -> Path:
         """Train from a checkpoint, or from the start, and save the result."""
+        if trainer.batches.takes_stored(first := self.cuts[0]):
+            check_values(first, self.model.config.num_mel_bins)
         if trainer.args.should_save:
             checkpoint.write_text(self.outdir / "config.yaml", self.config)
             checkpoint.check_space(self.outdir, trainer.checkpoint_bytes())

@@ -136,6 +136,14 @@ def test_pace_is_judged_within_a_language(corpus: Corpus) -> None:
     assert "where en has" in finding.worst[0].why
 
 
+def test_swapped_transcripts_come_first_among_the_suspects(corpus: Corpus) -> None:  # row 32
+    long, short = corpus.text(24), corpus.text(2)
+    corpus.add("train", "a", corpus.wave(len(long) / 14), short)
+    corpus.add("train", "b", corpus.wave(len(short) / 14), long)
+    finding = corpus.find()["pace"]
+    assert sorted(corpus.ids(finding)[:2]) == ["a", "b"] and finding.count == 2
+
+
 def test_sound_that_is_silent_clipped_shifted_or_missing(corpus: Corpus) -> None:
     corpus.add("train", "silent", np.zeros(3 * RATE))
     corpus.add("train", "silent too", np.zeros(3 * RATE))
