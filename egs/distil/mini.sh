@@ -4,8 +4,8 @@
 #   bash egs/distil/mini.sh
 #
 # Stages, --stage to --stop_stage (0 to 4):
-#   0  speech: the mini corpus, and an hour more for the students      -> data/mini, data/distil
-#   1  the teacher: every layer of nano twice, trained on data/mini    -> EXP/teacher/final
+#   0  speech of the mini task: one part for the teacher, one to hear  -> data/distil_teacher, data/distil_students
+#   1  the teacher: every layer of nano twice, trained                 -> EXP/teacher/final
 #   2  students, by egs/distil/train.sh, the audio labelled once:      -> EXP/{random,ce,kd}
 #        random  the teacher's encoder, a decoder of random weights, CE on the teacher's text
 #        ce      copied layers, CE on the teacher's text
@@ -34,28 +34,36 @@ read -ra teacher_more <<< "$teacher_overrides"
 cuts=data/fbank_whisper80
 mkdir -p "$exp"
 
+# corpus NAME SEED SIZES...: data/distil_NAME and its cuts
+corpus() {
+  local name="distil_$1" seed="$2"
+  shift 2
+  python egs/mini/local/make_corpus.py --out "data/$name" --group target --digits 0.4 --seed "$seed" --jobs "$jobs" "$@"
+  bash prepare.sh --data_root "data/$name" --prefix "$name" --perturb_speed false --features none --jobs "$jobs"
+}
 speech() {
-  python egs/mini/local/make_corpus.py --out data/mini --group target --train 1200 --val 100 --test 200 --digits 0.4 \
-    --seed 2 --jobs "$jobs"
-  python egs/mini/local/make_corpus.py --out data/distil --group target --train 2400 --val 100 --test 400 --digits 0.4 \
-    --seed 3 --jobs "$jobs"
-  for name in mini distil; do
-    bash prepare.sh --data_root "data/$name" --prefix "${name}_distil" --perturb_speed false --features none --jobs "$jobs"
-  done
+  corpus teacher 5 --train 3000 --val 100 --test 400
+  corpus students 6 --train 3000 --val 0 --test 0
+}
+# twice PART: every layer of nano two times, [0, 0, 1, 1, ...]
+twice() {
+  python -c 'import json, sys; print([n // 2 for n in range(2 * json.load(open(sys.argv[1]))[sys.argv[2]])])' \
+    "$model_name/config.json" "$1"
 }
 teacher() {
-  egrecho init-student "$model_name" "$exp/deeper" --encoder_layers "[0,0,1,1,2,2]" --decoder_layers "[0,0,1,1,2,2]"
+  egrecho init-student "$model_name" "$exp/deeper" --encoder_layers "$(twice encoder_layers)" \
+    --decoder_layers "$(twice decoder_layers)"
   egrecho_inner/full.py -c config/train.yaml -c config/full.yaml -c egs/distil/mini_teacher.yaml \
-    --model.path "$exp/deeper" --data.train "[$cuts/mini_distil_cuts_train.jsonl.gz]" \
-    --data.dev "[$cuts/mini_distil_cuts_val.jsonl.gz]" --outdir "$exp/teacher" "${teacher_more[@]}"
+    --model.path "$exp/deeper" --data.train "[$cuts/distil_teacher_cuts_train.jsonl.gz]" \
+    --data.dev "[$cuts/distil_teacher_cuts_val.jsonl.gz]" --outdir "$exp/teacher" "${teacher_more[@]}"
 }
 # student NAME RANDOM WORDS...: options of distil.py
 student() {
   local name="$1" random="$2"
   shift 2
   bash egs/distil/train.sh --stage "${first:-3}" --stop_stage "${last:-5}" --teacher "$exp/teacher/final" --exp "$exp" --name "$name" \
-    --train_cuts "$cuts/distil_distil_cuts_train.jsonl.gz" --dev_cuts "$cuts/distil_distil_cuts_val.jsonl.gz" \
-    --test_cuts "$cuts/distil_distil_cuts_test.jsonl.gz" --language en --pack none \
+    --train_cuts "$cuts/distil_students_cuts_train.jsonl.gz" --dev_cuts "$cuts/distil_teacher_cuts_val.jsonl.gz" \
+    --test_cuts "$cuts/distil_teacher_cuts_test.jsonl.gz" --language en --pack none \
     --decoder_layers "$decoder_layers" --random "$random" --eval_config egs/mini/eval.yaml \
     --label_config "egs/distil/label.yaml egs/distil/mini_label.yaml" \
     --filter_config "egs/distil/filter.yaml egs/distil/mini_filter.yaml" \
@@ -77,6 +85,6 @@ if at_stage 3; then
 fi
 if at_stage 4; then
   timed "speculative decoding" egrecho speculate "$exp/teacher/final" "$exp/kd/final" \
-    "$cuts/distil_distil_cuts_test.jsonl.gz" --decode.language en --dtype float32 --out "$exp/kd/speculative.json"
+    "$cuts/distil_teacher_cuts_test.jsonl.gz" --decode.language en --dtype float32 --out "$exp/kd/speculative.json"
 fi
 [ ! -f "$exp/times.tsv" ] || cat "$exp/times.tsv"
