@@ -29,7 +29,10 @@ from egrecho_inner.training.options import TrainOptions
 logger = logging.getLogger(__name__)
 
 CTC_HEAD = "ctc_head.safetensors"
-DISK_WORDS = ("iostream error", "writing file", "No space left", "File too large", "Disk quota", "os error 28")
+DISK_WORDS = (
+    *("iostream error", "writing file", "No space left", "File too large", "Disk quota", "os error 28"),
+    "inline_container",  # torch's own zip file, which finds itself shorter than it wrote
+)
 """How torch and safetensors say that a write failed."""
 
 
