@@ -20,6 +20,7 @@ from transformers.models.whisper.modeling_whisper import (
     WhisperDecoder,
     WhisperDecoderLayer,
     WhisperEncoder,
+    sinusoids,
 )
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -27,6 +28,12 @@ from transformers.utils.output_capturing import capture_outputs
 
 class LengthEncoder(WhisperEncoder):
     """Whisper's encoder for any length up to its position table, masked by true length."""
+
+    def __init__(self, config: WhisperConfig):
+        super().__init__(config)
+        # Transformers passes over this table where a class is not its own, and leaves it random
+        with torch.no_grad():
+            self.embed_positions.weight.copy_(sinusoids(*self.embed_positions.weight.shape))
 
     @merge_with_config_defaults
     @capture_outputs

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import save_tiny, tiny_model, tiny_processor
-from transformers import WhisperConfig
+from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from egrecho_inner.errors import ModelError
@@ -176,7 +176,9 @@ def test_a_random_model_knows_its_tokens_and_freezes_its_sinusoids() -> None:
     assert model.config.decoder_start_token_id == tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
     assert model.generation_config.lang_to_id["<|yue|>"] == tokenizer.convert_tokens_to_ids("<|yue|>")
     assert {name[2:-2] for name in model.generation_config.lang_to_id} == set(LANGUAGES)
-    assert not model.get_encoder().embed_positions.weight.requires_grad
+    table = model.get_encoder().embed_positions.weight
+    assert not table.requires_grad
+    assert torch.equal(table, WhisperForConditionalGeneration(model.config).get_encoder().embed_positions.weight)
 
 
 def test_an_unknown_size_names_the_legal_ones() -> None:
