@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lhotse.cut import Cut
-from speech import CLOCKS, add_clock, interleave, machine, make_processor, quiet, read_cuts, show, tiny_whisper
+from speech import CLOCKS, add_clock, interleave, machine, make_processor, quiet, random_whisper, read_cuts, show
 from transformers import WhisperForConditionalGeneration
 
 from egrecho_inner.data.audio import load_audio
@@ -89,7 +89,7 @@ def main() -> None:
         model = Path(options.model) if options.model else folder / "model"
         if not options.model:
             processor = make_processor(cuts)
-            save_folder(tiny_whisper(processor), processor, model, "longest")
+            save_folder(random_whisper(processor), processor, model, "longest")
         waves = [load_audio(cut) for cut in cuts]
         for beams in options.beams:
             task = Task(model, cuts, waves, beams, options.tokens, CLOCKS[options.clock])

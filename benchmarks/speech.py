@@ -75,7 +75,7 @@ def table(path: Path) -> dict[str, str]:
     return dict(line.strip().split(maxsplit=1) for line in lines if len(line.split()) > 1)
 
 
-def make_processor(cuts: Sequence[Cut]) -> WhisperProcessor:
+def make_processor(cuts: Sequence[Cut], n_mels: int = 80) -> WhisperProcessor:
     """Make a processor for the cuts' texts with the published models' ids."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -93,12 +93,12 @@ def make_processor(cuts: Sequence[Cut]) -> WhisperProcessor:
     names = ["startoftranscript", *list(LANGUAGES)[:99], *CONTROLS]  # large-v3 has a hundredth language
     tokenizer.add_special_tokens({"extra_special_tokens": [f"<|{name}|>" for name in names]})
     tokenizer.add_tokens([f"<|{step * 0.02:.2f}|>" for step in range(1501)])
-    return WhisperProcessor(WhisperFeatureExtractor(), tokenizer)
+    return WhisperProcessor(WhisperFeatureExtractor(feature_size=n_mels), tokenizer)
 
 
-def tiny_whisper(processor: WhisperProcessor) -> Whisper:
-    """Make a Whisper of tiny's dimensions with random weights."""
-    model = random_model("tiny", processor)
+def random_whisper(processor: WhisperProcessor, size: str = "tiny") -> Whisper:
+    """Make a Whisper of a named size with random weights."""
+    model = random_model(size, processor)
     freeze_sinusoids(model)
     return model.eval()
 
@@ -162,6 +162,8 @@ def machine(*packages: str) -> str:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{name} not installed")
+    if torch.cuda.is_available():
+        versions.append(torch.cuda.get_device_name())
     cores = f"{torch.get_num_threads()} threads on {os.cpu_count()} cores ({processor_name()})"
     return f"Python {platform.python_version()}, {', '.join(versions)}, {cores}"
 

@@ -2,11 +2,13 @@
 """Time training: fit() beside Transformers' Seq2SeqTrainer, same model, utterances and tokens, in one run.
 
     python benchmarks/train_speed.py --data data/mboshi/train
+    python benchmarks/train_speed.py --data data/mboshi/train --size large-v3 --precision bf16 --profile    # with a GPU
 
 The peer is what the Transformers guide writes: `WhisperFeatureExtractor`, every utterance padded to 30 s, batches of 8,
 `Seq2SeqTrainer`. The guide computes the features before training, so the peer's time does not contain them; ours reads
 and transforms the audio while it trains. Both train all weights in float32 with AdamW and clip gradients. The first
-step of every run is not counted.
+step of every run is not counted. MFU: counted operations, padding included, over what the machine's matrix products do
+(`training/flops.py`). `--profile` prints where our time goes.
 """
 
 import argparse
@@ -15,12 +17,13 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lhotse.cut import Cut
-from speech import CLOCKS, add_clock, interleave, machine, make_processor, quiet, read_cuts, show, tiny_whisper
+from speech import CLOCKS, add_clock, interleave, machine, make_processor, quiet, random_whisper, read_cuts, show
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import (
@@ -36,7 +39,8 @@ from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.batching import BatchOptions
 from egrecho_inner.data.dataset import DataOptions
 from egrecho_inner.data.features import SAMPLING_RATE
-from egrecho_inner.model.loading import load_model, save_folder
+from egrecho_inner.model.loading import SIZES, load_model, save_folder
+from egrecho_inner.training import flops
 from egrecho_inner.training.fit import WindowOptions, fit
 from egrecho_inner.training.options import TrainOptions
 from egrecho_inner.training.trainer import WhisperTrainer
@@ -52,6 +56,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times each way is run")
     parser.add_argument("--steps", type=int, default=1, metavar="N", help="counted steps of the peer in a round")
     parser.add_argument("--our_steps", type=int, default=3, metavar="N", help="counted steps of ours in a round")
+    parser.add_argument("--size", default="tiny", choices=list(SIZES), help="dimensions, with random weights")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="autocast, for both")
+    parser.add_argument("--compile", action="store_true", help="one row more: torch.compile")
+    parser.add_argument("--profile", action="store_true", help="the ten dearest operations of ours")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="of torch, for both")
     add_clock(parser)
     options = parser.parse_args()
@@ -61,20 +69,63 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cuts = read_cuts(options.data, folder / "cuts.jsonl", options.cuts)
-        processor = make_processor(cuts)
-        save_folder(tiny_whisper(processor), processor, folder / "model", "longest")
+        processor = make_processor(cuts, SIZES[options.size][-1])
+        save_folder(random_whisper(processor, options.size), processor, folder / "model", "longest")
+        task = Task(folder, processor, options.precision, clock)
         ways = {
-            PEER: peer(folder, processor, cuts, options.steps, clock),
-            "fit(), batch 8": ours(folder, processor, BatchOptions(None, 8), 4 * options.our_steps, clock),
-            "fit(), 120 s": ours(folder, processor, BatchOptions(120.0), options.our_steps, clock),
+            PEER: peer(task, cuts, options.steps),
+            "fit(), batch 8": ours(task, "fit(), batch 8", BatchOptions(None, 8), 4 * options.our_steps),
+            "fit(), 120 s": ours(task, "fit(), 120 s", BatchOptions(120.0), options.our_steps),
         }
+        if options.compile:
+            name = "fit(), 120 s, torch.compile"
+            ways[name] = ours(task, name, BatchOptions(120.0), options.our_steps, compiled=True)
         speeds = interleave(ways, options.rounds)
+        if options.profile:
+            print(profiled(ours(task, "profiled", BatchOptions(120.0), options.our_steps)))
     seconds = sum(cut.duration for cut in cuts) / len(cuts)
     show(
-        f"{len(cuts)} utterances of {seconds:.1f} s, tiny dimensions, {options.clock} time; {machine('accelerate')}",
+        f"{len(cuts)} utterances of {seconds:.1f} s, {options.size} dimensions, {options.precision}, "
+        f"{options.clock} time; {machine('accelerate')}",
         speeds,
         PEER,
+        ("MFU %", task.mfu),
+        ("peak GB", task.memory),
     )
+
+
+@dataclass
+class Task:
+    """What all ways are to do, and what was seen of them."""
+
+    folder: Path
+    processor: WhisperProcessor
+    precision: Literal["fp32", "bf16"]
+    clock: Callable[[], float]
+    mfu: dict[str, str] = field(default_factory=dict)
+    """Model FLOPs utilisation of the last round, by way."""
+    memory: dict[str, str] = field(default_factory=dict)
+    """Peak of the GPU's memory, by way; empty without one."""
+
+    def finish(self, name: str, watch: "Watch") -> float:
+        """Note what a run took; its audio seconds per second."""
+        if torch.cuda.is_available():
+            self.memory[name] = f"{torch.cuda.max_memory_allocated() / 1e9:.1f}"
+            torch.cuda.reset_peak_memory_stats()
+        most = flops.peak(torch.device("cuda" if torch.cuda.is_available() else "cpu"), self.precision)
+        if most:
+            self.mfu[name] = f"{100 * watch.operations / watch.seconds / most:.0f}"
+        return watch.audio / watch.seconds
+
+
+def profiled(run: Callable[[], float]) -> str:
+    """Return a table of the operations that took most of a run's time."""
+    cuda = torch.cuda.is_available()
+    kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if cuda else [])]
+    with torch.profiler.profile(activities=kinds) as profile:
+        run()
+    order = "self_cuda_time_total" if cuda else "self_cpu_time_total"
+    return profile.key_averages().table(sort_by=order, row_limit=10, max_name_column_width=60)
 
 
 class Padded(Dataset[dict[str, Any]]):
@@ -101,15 +152,18 @@ class Watch(TrainerCallback):
 
     def __init__(self, clock: Callable[[], float]):
         self.clock = clock
-        self.collated: deque[float] = deque()
-        """Audio seconds of batches that are made and not yet trained on: the peer makes one ahead."""
-        self.seconds = self.audio = self.ended = 0.0
+        self.collated: deque[tuple[float, float]] = deque()
+        """Audio seconds and operations of batches that are made and not yet trained on: the peer makes one ahead."""
+        self.seconds = self.audio = self.operations = self.ended = 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        now, audio = self.clock(), self.collated.popleft()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now, (audio, operations) = self.clock(), self.collated.popleft()
         if state.global_step > 1:
             self.seconds += now - self.ended
             self.audio += audio
+            self.operations += operations
         self.ended = now
 
 
@@ -117,29 +171,28 @@ class Watched(WhisperTrainer):
     """Our trainer, with the same watch."""
 
     def get_batch_samples(self, *args: Any) -> tuple[list, Any]:
-        before = self.tally.audio
+        audio, operations = self.tally.audio, self.tally.flops
         samples = super().get_batch_samples(*args)
-        self.watch.collated.append(self.tally.audio - before)
+        self.watch.collated.append((self.tally.audio - audio, self.tally.flops - operations))
         return samples
 
 
-def peer(
-    folder: Path, processor: WhisperProcessor, cuts: list[Cut], steps: int, clock: Callable[[], float]
-) -> Callable[[], float]:
+def peer(task: Task, cuts: list[Cut], steps: int) -> Callable[[], float]:
     """Train as the guide does."""
+    folder, processor, counters = task.folder, task.processor, []
     data = Padded(cuts[: 8 * (steps + 1)], processor)  # features of more would be computed for nothing
     start = processor.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
 
     def run() -> float:
-        watch = Watch(clock)
+        watch = Watch(task.clock)
 
         def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
-            watch.collated.append(sum(item["seconds"] for item in items))
             features = [{"input_features": item["input_features"]} for item in items]
             batch = processor.feature_extractor.pad(features, return_tensors="pt")
             labels = processor.tokenizer.pad([{"input_ids": item["labels"]} for item in items], return_tensors="pt")
             ids = labels["input_ids"].masked_fill(labels["attention_mask"].ne(1), -100)
             batch["labels"] = ids[:, 1:] if (ids[:, 0] == start).all() else ids
+            watch.collated.append((sum(item["seconds"] for item in items), counters[-1].count(batch)))
             return batch
 
         arguments = Seq2SeqTrainingArguments(
@@ -147,7 +200,8 @@ def peer(
             per_device_train_batch_size=8,
             max_steps=steps + 1,
             learning_rate=1e-5,
-            use_cpu=True,
+            use_cpu=not torch.cuda.is_available(),
+            bf16=task.precision == "bf16",
             save_strategy="no",
             remove_unused_columns=False,
             report_to="none",
@@ -155,23 +209,24 @@ def peer(
             logging_strategy="no",
         )
         model = WhisperForConditionalGeneration.from_pretrained(folder / "model")
+        counters.append(flops.Counter(model))
         trainer = Seq2SeqTrainer(
             model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[watch]
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        return watch.audio / watch.seconds
+        return task.finish(PEER, watch)
 
     return run
 
 
-def ours(
-    folder: Path, processor: WhisperProcessor, batch: BatchOptions, steps: int, clock: Callable[[], float]
-) -> Callable[[], float]:
+def ours(task: Task, name: str, batch: BatchOptions, steps: int, compiled: bool = False) -> Callable[[], float]:
     """Train by fit()."""
+    folder, workers = task.folder, 8 if torch.cuda.is_available() else 1
+    more = {"compile": compiled, "precision": task.precision, "report_to": [], "rehearse": False}
 
     def run() -> float:
-        outdir, watch = folder / "ours", Watch(clock)
+        outdir, watch = folder / "ours", Watch(task.clock)
 
         def watched(*args: Any) -> WhisperTrainer:
             trainer = Watched(*args)
@@ -181,18 +236,18 @@ def ours(
 
         fit(
             load_model(str(folder / "model")),
-            processor,
+            task.processor,
             outdir,
             data=DataOptions(train=str(folder / "cuts.jsonl")),
             batch=batch,
-            train=TrainOptions(max_steps=steps + 1, eval_steps=10**6, workers=1, report_to=[], rehearse=False),
+            train=TrainOptions(max_steps=steps + 1, eval_steps=10**6, workers=workers, **more),
             window=WindowOptions("longest"),
             augment=None,
             config="",
             make_trainer=watched,
         )
         shutil.rmtree(outdir)
-        return watch.audio / watch.seconds
+        return task.finish(name, watch)
 
     return run
 
