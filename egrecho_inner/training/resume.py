@@ -168,7 +168,7 @@ def check_reshard(folder: str, then: dict[str, Any], now: dict[str, Any], allow:
     if sharded:
         raise ConfigError(
             f"{folder} holds the optimizer in {old} shards, one per process; continue with {old} processes, or start a "
-            f"new run from its weights (zero_to_fp32.py in that folder gathers them)"
+            f"new run from its weights (local/zero_to_fp32.py gathers them)"
         )
     if not allow.reshard:
         raise ConfigError(

@@ -17,7 +17,7 @@ from egrecho_inner.training import checkpoint, strategy
 from egrecho_inner.training.resume import Allowance
 
 HERE = Path(__file__).parent
-STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
+STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 CONTINUED = ("ddp", "zero2", "zero3")
 
 
@@ -80,12 +80,19 @@ def test_result_is_a_whole_model_and_the_best_one(results: dict[str, dict], fold
 
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
 def test_zero_to_fp32_gives_the_saved_weights(results: dict[str, dict], folder: Path, name: str) -> None:
-    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-
-    last = checkpoint.newest(folder / name / "whole")
-    gathered = get_fp32_state_dict_from_zero_checkpoint(str(last))
-    saved = weights(last)
-    assert all(torch.equal(gathered[key], value) for key, value in saved.items())
+    last, final = checkpoint.newest(folder / name / "whole"), folder / name / "whole" / "final"
+    command = [sys.executable, "local/zero_to_fp32.py", str(last), "--model", str(final), "--out"]
+    command.append(str(folder / f"gathered-{name}"))
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, cwd=HERE.parents[1], env=environment
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    gathered, saved = weights(folder / f"gathered-{name}"), weights(last)
+    assert set(saved) - set(gathered) <= {"proj_out.weight"}, "which is the embeddings again"
+    assert gathered and all(torch.equal(value, saved[key]) for key, value in gathered.items())
+    names, ours = ({path.name for path in place.iterdir()} for place in (final, folder / f"gathered-{name}"))
+    assert names - ours == {"README.md", "training.json"}
 
 
 def test_two_processes_killed_at_once_and_continued(results: dict[str, dict], folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Train under torchrun, one strategy after the other; run by test_processes.py. Lines of JSON say how each went.
 
-usage: two.py CUTS DEV OUT STRATEGY...      a strategy is ddp, zero1, zero2, zero3, kill (ddp,
+usage: two.py CUTS DEV OUT STRATEGY...      a strategy is ddp, a config/ds_NAME.json, kill (ddp,
 killed while a thread writes a checkpoint), again
 """
 
@@ -59,7 +59,7 @@ for name in strategies:
     run(folder / "first", config, dropout=0.0, max_steps=1)
     first = json.loads((folder / "first" / "metrics.jsonl").read_text().splitlines()[0])
     row = {"strategy": name} | {key: first[key] for key in ("loss", "grad_norm")}
-    if name != "zero1":  # which goes the way of zero2
+    if name in ("ddp", "zero2", "zero3"):  # the others go the way of these
         row["same"] = stop_and_continue(folder, config)
     if os.environ["RANK"] == "0":
         print("RESULT " + json.dumps(row), flush=True)
