@@ -51,8 +51,6 @@ def train_full(
     processor = load_processor(model.path)
     if train.ctc_weight and train.freeze and "encoder" in train.freeze:
         raise ConfigError("train.ctc_weight trains the encoder, train.freeze freezes it; give one of them")
-    if train.guided_attention and train.gradient_checkpointing:
-        raise ConfigError("train.guided_attention does not work with train.gradient_checkpointing; give one of them")
     whisper = start_model(model, processor, train.seed, ctc_weight=train.ctc_weight)
     make_batches = partial(TargetBatches, options=targets, seed=train.seed)
     fit(

@@ -60,11 +60,7 @@ class SharedCrossAttention(WhisperAttention):
     """Cross-attention in which K rows in a row listen to one utterance: they are K queries to one set of keys.
 
     Without it the keys and values of the whole audio would be copied for every beam, and read once for each.
-    Where `guided` is set, training leaves its queries (B, H, L, E) and keys (B, H, S, E) in `compared` (`guide.py`).
     """
-
-    guided = False
-    compared: tuple[Tensor, Tensor] | None = None
 
     def forward(
         self,
@@ -75,9 +71,6 @@ class SharedCrossAttention(WhisperAttention):
         output_attentions: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        if self.guided and self.training and key_value_states is not None:
-            pairs = (self.q_proj(hidden_states) * self.scaling, self.k_proj(key_value_states))
-            self.compared = tuple(x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in pairs)
         queries = hidden_states
         if key_value_states is not None and len(key_value_states) != len(hidden_states):
             queries = hidden_states.reshape(len(key_value_states), -1, hidden_states.shape[-1])  # (B, K L, D)

@@ -16,7 +16,6 @@ from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalG
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperModel, WhisperPreTrainedModel
 
-from egrecho_inner.model.guide import stray
 from egrecho_inner.model.length import LengthDecoder, LengthEncoder, cross_mask, position_mask
 
 Window = Literal["longest", "30s", "mixed"]
@@ -89,8 +88,6 @@ class Whisper(WhisperForConditionalGeneration):
     chunked_loss = False
     """Never hold the logits of all tokens at once (PyTorch's linear_cross_entropy): saves their memory, costs time; not
     for sharded weights or an adapter on the output."""
-    guided_attention = 0.0
-    """Weight of the penalty on attention off the diagonal (`guide.py`), for training from random weights."""
     _keys_to_ignore_on_load_unexpected = (r"^ctc_head\.",)
 
     def __init__(self, config: WhisperConfig):
@@ -148,8 +145,6 @@ class Whisper(WhisperForConditionalGeneration):
         if weight > 0:
             ctc = self.ctc_loss(output.encoder_last_hidden_state, attention_mask, labels)
             loss = (1 - weight) * loss + weight * ctc / items
-        if self.guided_attention:
-            loss = loss + self.guided_attention * self.stray(attention_mask, labels) / items
         return Seq2SeqLMOutput(loss=loss, encoder_last_hidden_state=output.encoder_last_hidden_state)
 
     def token_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
@@ -175,25 +170,6 @@ class Whisper(WhisperForConditionalGeneration):
         return nn.functional.ctc_loss(
             log_probs, labels[words], lengths, words.sum(-1), blank=blank, reduction="sum", zero_infinity=True
         )
-
-    def guide(self, weight: float) -> None:
-        """Show the cross-attention of every layer the way in training, with a weight; 0 lets it go."""
-        self.guided_attention = weight
-        for layer in self.model.decoder.layers:
-            layer.encoder_attn.guided = weight > 0
-
-    def stray(self, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
-        """Return the attention off the diagonal, mean over the layers, summed over the batch's text tokens."""
-        words = (labels >= 0) & (labels < self.config.eos_token_id)
-        total = torch.zeros((), device=labels.device)
-        for layer in self.model.decoder.layers:
-            queries, keys = layer.encoder_attn.compared
-            heard = keys.new_ones(len(keys), keys.shape[2], dtype=torch.bool)
-            if attention_mask is not None:
-                heard = position_mask(attention_mask)
-            total = total + stray(queries, keys, heard, words)
-            layer.encoder_attn.compared = None
-        return total / len(self.model.decoder.layers)
 
     def generate(
         self,

@@ -147,7 +147,6 @@ class Run:
         """Train to the end and save the result, halving batches that do not fit if `train.auto_halve` says so."""
         freeze(self.model, train.freeze)
         self.model.chunked_loss = train.chunked_loss
-        self.model.guide(train.guided_attention)
         place = self.outdir / ("final" if adapt is None else "adapter")
         folder = self.newest()
         halvings = checkpoint.facts(folder).get("halvings", 0) if folder else 0

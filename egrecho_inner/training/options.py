@@ -58,8 +58,6 @@ class TrainOptions:
     of audio for tiny, 0.46 for large; not with augmentation."""
     ctc_weight: float = 0.0
     """Share of a CTC loss on the encoder; 0.3 lets a model learn from random weights, full training only."""
-    guided_attention: float = 0.0
-    """Weight of a penalty on cross-attention off the diagonal; 1.0 teaches random weights the order of words."""
     eval_steps: int = 500
     """Steps between two evaluations, each followed by a checkpoint."""
     logging_steps: int = 20

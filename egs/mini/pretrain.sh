@@ -8,7 +8,7 @@
 #   1  prepare.sh: manifests and cuts                            -> data/manifests, data/fbank_whisper80
 #   2  tokenizer and feature extractor                           -> EXP/processor
 #   3  from random weights, variable-length input                -> EXP/first
-#   4  augmented, with word strings, some cuts padded to 30 s    -> EXP/second, whose final/ is egs/mini/nano
+#   4  augmented, some cuts padded to 30 s                       -> EXP/second, whose final/ is egs/mini/nano
 #
 #   --exp DIR              run folders (exp/nano)
 #   --jobs N               processes for making and preparing the data
@@ -43,12 +43,8 @@ if at_stage 2; then
 fi
 
 train() {
-  egrecho_inner/full.py -c "$1" --data.dev "[${sentences}_val.jsonl.gz]" --outdir "$2" --model.path "$3" --data.train "$4" \
-    "${more[@]}"
+  egrecho_inner/full.py -c "$1" --data.train "[${sentences}_train.jsonl.gz,${words}_train.jsonl.gz]" \
+    --data.dev "[${sentences}_val.jsonl.gz]" --outdir "$2" --model.path "$3" "${more[@]}"
 }
-if at_stage 3; then train egs/mini/pretrain.yaml "$exp/first" "$exp/processor" "[${sentences}_train.jsonl.gz]"; fi
-if at_stage 4; then
-  # word strings twice: they are few, and teach to listen in order where sentences can be guessed
-  train egs/mini/pretrain_augmented.yaml "$exp/second" "$exp/first/final" \
-    "[${sentences}_train.jsonl.gz,${words}_train.jsonl.gz,${words}_train.jsonl.gz]"
-fi
+if at_stage 3; then train egs/mini/pretrain.yaml "$exp/first" "$exp/processor"; fi
+if at_stage 4; then train egs/mini/pretrain_augmented.yaml "$exp/second" "$exp/first/final"; fi

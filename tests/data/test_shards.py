@@ -1,5 +1,6 @@
 """A stream of shards: every cut once an epoch, bounded batches, ranks in step, and going on where it stood."""
 
+import gzip
 import io
 import tarfile
 from collections.abc import Iterator
@@ -139,3 +140,14 @@ def test_bins_hold_equal_shares_of_the_audio() -> None:
     shares = [durations[np.digitize(durations, bins) == place].sum() / durations.sum() for place in range(10)]
     assert max(shares) < 0.12
     assert duration_bins(np.ones(50)) == [1.0]
+
+
+def test_a_command_in_a_shard_of_cuts_is_refused(shar: Path, tmp_path: Path) -> None:
+    for path in shar.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    place = tmp_path / "cuts.000002.jsonl.gz"
+    lines = gzip.decompress(place.read_bytes()).replace(b'"type": "shar"', b'"type": "command"', 1)
+    place.write_bytes(gzip.compress(lines.replace(b'"source": ""', f'"source": "touch {tmp_path}/harm"'.encode(), 1)))
+    with pytest.raises(DataError, match="'command'"):
+        CutStream([str(tmp_path)])
+    assert not (tmp_path / "harm").exists()
