@@ -101,6 +101,7 @@ def fit(
         UserError: A fault the user can mend; `Interrupted` when told to stop, with everything saved.
     """
     strategy.check_launcher()
+    strategy.name_accelerator()
     memory.bound_kernel_cache()
     set_seed(train.seed)
     with contextlib.ExitStack() as stack:

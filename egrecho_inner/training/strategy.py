@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import DistributedType
 from torch.nn.parallel import DistributedDataParallel
 
@@ -53,6 +54,12 @@ def check(trainer: Any, options: TrainOptions) -> None:
             f"{trainer.args.device.type} gets; FSDP needs GPUs and torchrun; on a CPU use DDP or train.deepspeed"
         )
     logger.info("strategy: %s, %d process(es), %s", found, trainer.args.world_size, trainer.args.device)
+
+
+def name_accelerator() -> None:
+    """Tell DeepSpeed that no GPU is here: where it is installed, used or not, it warns of that on the screen."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def check_launcher() -> None:
