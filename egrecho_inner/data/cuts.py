@@ -9,7 +9,6 @@ Left out: random cut ids and several supervisions per cut; Whisper is trained on
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +29,8 @@ STORAGE_TYPES = {
     *("lilcom_chunky", "lilcom_files", "lilcom_hdf5", "chunked_lilcom_hdf5"),
     *("numpy_files", "numpy_hdf5", "memory_lilcom", "memory_npy"),
 }
-SUSPICIOUS = re.compile(rb"\\|://|pipe:|command|url|raw|shar|kaldiio|pickle|pillow")
+SUSPICIOUS = (b"\\", b"://", b'"pipe:', b'command"', b'url"', b'raw"', b'shar"', b"kaldiio", b"pickle", b"pillow")
+"""A line without any of these has no other kinds of sources; a backslash could spell them otherwise."""
 
 
 def make_cuts(
@@ -91,7 +91,7 @@ def check_line(line: bytes, where: str) -> None:
     Raises:
         DataError: It holds a command, URL, pipe or pickled source.
     """
-    if SUSPICIOUS.search(line):  # parsing all lines would take ten times as long
+    if any(map(line.__contains__, SUSPICIOUS)):  # one by one: as one expression it takes as long as parsing
         _check_sources(json.loads(line), where)
 
 
