@@ -8,7 +8,6 @@ anew when the manifest changes; where that folder cannot be written, in a tempor
 
 import gzip
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import orjson
 from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
@@ -73,7 +73,7 @@ class CutIndex:
         """Return one cut, made from its line; it is looked at again, for the index may be another's."""
         line = self.line(position)
         check_line(line, f"{self.path}:{position + 1}")
-        return deserialize_item(json.loads(line))
+        return deserialize_item(orjson.loads(line))
 
     def __iter__(self) -> Iterator[Cut]:
         return (self[position] for position in range(len(self)))
@@ -145,7 +145,7 @@ def measure(line: bytes, path: Path, number: int) -> tuple[float, int]:
     """Return the seconds of a cut and the bytes of its text (-1 without supervision)."""
     try:
         check_line(line, f"{path}:{number}")
-        cut = json.loads(line)
+        cut = orjson.loads(line)
         if not cut["type"].endswith("Cut"):
             raise TypeError(f"type {cut['type']}")
         if "duration" in cut:
