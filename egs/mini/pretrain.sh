@@ -4,7 +4,7 @@
 #   bash egs/mini/pretrain.sh
 #
 # Stages, --stage to --stop_stage (0 to 4):
-#   0  25 hours of sentences and digits, 6 of words in any order -> data/nano, data/nano_words
+#   0  24 hours of sentences and digits, 4 of words in any order -> data/nano, data/nano_words
 #   1  prepare.sh: manifests and cuts                            -> data/manifests, data/fbank_whisper80
 #   2  tokenizer and feature extractor                           -> EXP/processor
 #   3  from random weights, variable-length input                -> EXP/first
