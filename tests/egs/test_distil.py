@@ -109,7 +109,7 @@ def test_the_yaml_of_labels_and_rules_is_read(program: object) -> None:
         given = parse(filter_cuts, ["a", "b", "-c", str(EGS / "filter.yaml")])
         assert (given["rules"].max_error_rate, given["rules"].min_avg_logprob) == (0.1, -1.0)
         given = parse(filter_cuts, ["a", "b", "-c", str(EGS / "filter.yaml"), "-c", str(EGS / "mini_filter.yaml")])
-        assert (given["rules"].max_error_rate, given["rules"].normalizer) == (0.5, "none")
+        assert (given["rules"].max_error_rate, given["rules"].normalizer) == (0.1, "none")
 
 
 def test_the_mini_students_are_given_by_yaml_too() -> None:

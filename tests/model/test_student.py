@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import save_tiny, tiny_model, tiny_processor
+from transformers.models.whisper.modeling_whisper import sinusoids
 
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.init_student import init_student
@@ -89,7 +90,9 @@ def test_random_parts_are_random_and_the_same_for_a_seed() -> None:
     assert not torch.equal(one, other)
     assert same_encoder(states[0], teacher)
     before = torch.random.get_rng_state()
-    make_student(teacher, [0], [0], random="all")
+    whole, _ = make_student(teacher, [0], [0], random="all")
+    positions = whole.model.encoder.embed_positions.weight
+    assert torch.equal(positions, sinusoids(*positions.shape))  # a table that is never learned cannot be random
     assert torch.equal(before, torch.random.get_rng_state())
 
 
