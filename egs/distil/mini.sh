@@ -6,12 +6,13 @@
 # Stages, --stage to --stop_stage (0 to 4):
 #   0  speech of the mini task: one part for the teacher, one to hear  -> data/distil_teacher, data/distil_students
 #   1  the teacher: every layer of nano twice, trained                 -> EXP/teacher/final
-#   2  students, by egs/distil/train.sh, the audio labelled once:      -> EXP/{random,ce,kd}
+#   2  students, by egs/distil/train.sh, the audio labelled once:      -> EXP/{random,ce,kd,kd2}
 #        random  the teacher's encoder, a decoder of random weights, CE on the teacher's text
 #        ce      copied layers, CE on the teacher's text
 #        kd      copied layers, CE and KL from the teacher
+#        kd2     the same with one decoder layer more
 #   3  one table of all, and whether KL made a difference              -> EXP/table.md
-#   4  the student as the teacher's assistant                          -> EXP/kd/speculative.json
+#   4  kd2 as the teacher's assistant                                  -> EXP/kd2/speculative.json
 #
 #   --exp DIR              everything made here (exp/distil_mini)
 #   --model_name NAME      what the teacher grows from (egs/mini/nano)
@@ -77,14 +78,15 @@ if at_stage 2; then
   timed "student, random decoder" student random decoder --kd.kl_weight 0
   timed "student, CE" student ce none --kd.kl_weight 0
   timed "student, CE and KL" student kd none
+  decoder_layers=$((decoder_layers + 1)) timed "student, CE and KL, a layer more" student kd2 none
 fi
 if at_stage 3; then
-  egrecho side-by-side "[teacher=$exp/teacher/eval,random=$exp/random/eval,ce=$exp/ce/eval,kd=$exp/kd/eval]" \
-    --normalizer none --out "$exp/table.md"
+  egrecho side-by-side "[teacher=$exp/teacher/eval,random=$exp/random/eval,ce=$exp/ce/eval,kd=$exp/kd/eval,\
+kd2=$exp/kd2/eval]" --normalizer none --out "$exp/table.md"
   egrecho compare --a "$exp/ce/eval" --b "$exp/kd/eval" --normalizer none
 fi
 if at_stage 4; then
-  timed "speculative decoding" egrecho speculate "$exp/teacher/final" "$exp/kd/final" \
-    "$cuts/distil_teacher_cuts_test.jsonl.gz" --decode.language en --dtype float32 --out "$exp/kd/speculative.json"
+  timed "speculative decoding" egrecho speculate "$exp/teacher/final" "$exp/kd2/final" \
+    "$cuts/distil_teacher_cuts_test.jsonl.gz" --decode.language en --dtype float32 --out "$exp/kd2/speculative.json"
 fi
 [ ! -f "$exp/times.tsv" ] || cat "$exp/times.tsv"
