@@ -26,8 +26,8 @@ for word in "$@"; do
 done
 [ -n "$outdir" ] || die "--outdir DIR is needed"
 
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export MASTER_ADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000)) PROCESSES="${SLURM_GPUS_ON_NODE:-1}"
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")  # through `head` it could die of a closed pipe
+export MASTER_ADDR="${hosts%%$'\n'*}" MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000)) PROCESSES="${SLURM_GPUS_ON_NODE:-1}"
 status=0
 # shellcheck disable=SC2016  # each machine has its own SLURM_NODEID
 srun bash -c 'exec torchrun --nnodes "$SLURM_NNODES" --node_rank "$SLURM_NODEID" --nproc_per_node "$PROCESSES" \

@@ -69,7 +69,7 @@ def test_every_cut_has_one_hypothesis(cuts: list[Cut], options: DecodeOptions) -
 def test_company_changes_nothing(cuts: list[Cut]) -> None:
     model = tiny_model(tiny_processor(), ending=3.1, seed=3)
     together = by_id(list(transcribe(model, tiny_processor(), cuts)))
-    assert len({tuple(each.tokens) for each in together.values()}) > 4  # or nothing is shown
+    assert len({tuple(each.tokens) for each in together.values()}) > 3  # or nothing is shown
     for cut in cuts:
         (alone,) = transcribe(model, tiny_processor(), [cut])
         assert together[cut.id].tokens == alone.tokens
