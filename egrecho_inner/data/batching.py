@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from egrecho_inner import __version__
+from egrecho_inner.data.jsonl import atomic_file
 from egrecho_inner.errors import ConfigError, DataError
 
 WINDOW_SECONDS = 30.0
@@ -156,9 +157,8 @@ class BatchPlan:
 
     def remember(self, path: Path) -> None:
         """Write down where the epochs planned so far begin."""
-        beside = path.with_name(path.name + ".tmp")
-        beside.write_text(json.dumps({"key": self.key, "first_steps": self._first}), encoding="utf-8")
-        beside.replace(path)
+        with atomic_file(path) as file:
+            file.write(json.dumps({"key": self.key, "first_steps": self._first}).encode())
 
     def recall(self, path: Path) -> None:
         """Take over what `remember` wrote, if it was this plan's."""

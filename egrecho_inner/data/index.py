@@ -46,6 +46,11 @@ class CutIndex:
             DataError: The file is missing, empty, or a line is not a cut.
         """
         self.path = Path(path)
+        if self.path.is_dir():
+            raise DataError(
+                f"{path} is a folder; expected a manifest of cuts (only data.train takes Shar folders; egrecho import-shar "
+                "makes a manifest of one)"
+            )
         if not self.path.is_file():
             raise DataError(f"{path} does not exist; expected a manifest of cuts, prepare.sh makes one")
         stat = self.path.stat()

@@ -7,31 +7,12 @@ from typing import Any
 import pytest
 import torch
 from runs import in_child, kill_at_step, kill_in_seal, same, train
-from tiny import speech_cuts
 
 from egrecho_inner.errors import ConfigError, Interrupted, MachineError
 from egrecho_inner.model.adapters import LoraOptions
 from egrecho_inner.training import checkpoint, saving
 from egrecho_inner.training.background import Writer, copy_of
 from egrecho_inner.training.trainer import WhisperTrainer
-
-
-@pytest.fixture(scope="module")
-def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return speech_cuts(tmp_path_factory.mktemp("cuts"), n=11)
-
-
-@pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return speech_cuts(tmp_path_factory.mktemp("dev"), n=2, name="dev")
-
-
-@pytest.fixture(scope="module")
-def whole(cuts: Path, dev: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run whose checkpoints training waited for."""
-    out = tmp_path_factory.mktemp("whole")
-    train(cuts, out, dev)
-    return out
 
 
 def hold_until_step(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:

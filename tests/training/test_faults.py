@@ -19,11 +19,6 @@ from egrecho_inner.training.options import TrainOptions
 from egrecho_inner.training.trainer import WhisperTrainer
 
 
-@pytest.fixture(scope="module")
-def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return speech_cuts(tmp_path_factory.mktemp("cuts"), n=11)
-
-
 def break_gradient(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Make the loss of some steps NaN."""
     kept = WhisperTrainer.compute_loss

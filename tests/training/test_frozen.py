@@ -5,15 +5,9 @@ from pathlib import Path
 
 import pytest
 from runs import in_child, kill_at_step, same, train
-from tiny import speech_cuts
 
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.length import LengthEncoder
-
-
-@pytest.fixture(scope="module")
-def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return speech_cuts(tmp_path_factory.mktemp("cuts"), n=11)
 
 
 def losses(run: Path) -> list[float]:

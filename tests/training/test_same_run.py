@@ -15,24 +15,6 @@ from egrecho_inner.training import checkpoint
 from egrecho_inner.training.resume import Allowance
 
 
-@pytest.fixture(scope="module")
-def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return speech_cuts(tmp_path_factory.mktemp("cuts"), n=11)
-
-
-@pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return speech_cuts(tmp_path_factory.mktemp("dev"), n=2, name="dev")
-
-
-@pytest.fixture(scope="module")
-def whole(cuts: Path, dev: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run."""
-    out = tmp_path_factory.mktemp("whole")
-    train(cuts, out, dev)
-    return out
-
-
 def logged(run: Path) -> list[tuple[int, float]]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]

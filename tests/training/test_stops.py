@@ -13,17 +13,11 @@ from pathlib import Path
 
 import pytest
 from runs import in_child, kill_at_step, same, train
-from tiny import speech_cuts
 
 from egrecho_inner.errors import ConfigError, Interrupted, MachineError
 from egrecho_inner.training import checkpoint, lock
 from egrecho_inner.training.lock import RunLock
 from egrecho_inner.training.stops import NOTE, Stops
-
-
-@pytest.fixture(scope="module")
-def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return speech_cuts(tmp_path_factory.mktemp("cuts"), n=11)
 
 
 @pytest.fixture(scope="module")
