@@ -16,9 +16,9 @@ import numpy as np
 from jsonargparse.typing import PositiveInt
 
 from egrecho_inner.config import run
-from egrecho_inner.data.jsonl import read_lines
 from egrecho_inner.errors import DataError
 from egrecho_inner.report.errs import UNITS, inline
+from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.alignment import Metric, align, tokenize
 from egrecho_inner.text.bootstrap import Difference, bootstrap_interval, paired_bootstrap
 from egrecho_inner.text.normalize import get_normalizer

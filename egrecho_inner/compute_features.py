@@ -20,12 +20,12 @@ from lhotse import MonoCut
 from egrecho_inner.config import run
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.cuts import scan_manifest
-from egrecho_inner.data.executor import map_unordered
 from egrecho_inner.data.feature_store import TICK_POWER, FeatureArchive, bytes_per_hour
 from egrecho_inner.data.features import TAIL_FRAMES, log_mel
-from egrecho_inner.data.jsonl import free_space, read_lines, to_line, write_jsonl
-from egrecho_inner.data.ledger import Ledger
 from egrecho_inner.errors import ConfigError, DataError, MachineError
+from egrecho_inner.runtime.executor import map_unordered
+from egrecho_inner.runtime.files import free_space, read_lines, to_line, write_jsonl
+from egrecho_inner.runtime.ledger import Ledger
 
 EXTRACTOR = "egrecho-log-mel-1"  # changes when the same wave would give other values
 SHARDS = 64  # of a corpus of some size: enough work for as many cores

@@ -18,7 +18,6 @@ from transformers.utils import logging as transformers_logging
 
 from egrecho_inner.config import run
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.jsonl import atomic_file, to_line, write_jsonl
 from egrecho_inner.decoding.decode import DecodeOptions
 from egrecho_inner.decoding.hypotheses import remove_logs
 from egrecho_inner.decoding.results import Scored, hypothesis_rows, read_references, results, score_set
@@ -27,6 +26,7 @@ from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import check_path, explain
 from egrecho_inner.report.errs import write_errs
 from egrecho_inner.report.sets import averages, sets_table
+from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
 from egrecho_inner.text.labels import language_code
 from egrecho_inner.text.normalize import get_normalizer
 from egrecho_inner.text.scoring import percent, pool

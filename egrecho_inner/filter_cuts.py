@@ -18,11 +18,11 @@ from tabulate import tabulate
 
 from egrecho_inner.config import run
 from egrecho_inner.data.cuts import scan_manifest
-from egrecho_inner.data.jsonl import atomic_file, read_lines, to_line, write_jsonl
-from egrecho_inner.data.ledger import Ledger
 from egrecho_inner.data.rules import RuleOptions, Survival, make_rules, read_labelled
 from egrecho_inner.data.transcripts import recording_of, supervision_row
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl
+from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.text.normalize import default_metric, default_normalizer, get_normalizer
 
 HEADS = ["rule", "keeps", "alone drops", "here drops", "cuts left", "hours left", "% of hours"]

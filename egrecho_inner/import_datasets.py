@@ -17,9 +17,9 @@ import soundfile
 
 from egrecho_inner.config import run
 from egrecho_inner.data.audio_files import probe
-from egrecho_inner.data.jsonl import atomic_file
-from egrecho_inner.data.ledger import Ledger
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.runtime.files import atomic_file
+from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.text.labels import language_code
 
 TABLES = ("metadata.csv", "metadata.jsonl")

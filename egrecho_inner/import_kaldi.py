@@ -10,12 +10,12 @@ from pathlib import Path
 
 from egrecho_inner.config import run
 from egrecho_inner.data.findings import Findings
-from egrecho_inner.data.jsonl import to_line, write_jsonl
 from egrecho_inner.data.kaldi import read_data_dir
-from egrecho_inner.data.ledger import Ledger
 from egrecho_inner.data.manifests import Channel, Manifests, Rules, build_manifests
 from egrecho_inner.data.scan import find_sources, scan_sources
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.runtime.files import to_line, write_jsonl
+from egrecho_inner.runtime.ledger import Ledger
 
 
 def import_kaldi(

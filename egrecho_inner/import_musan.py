@@ -16,9 +16,9 @@ from lhotse.audio import AudioSource
 
 from egrecho_inner.config import run
 from egrecho_inner.data.audio import SAMPLING_RATE, probe
-from egrecho_inner.data.jsonl import to_line, write_jsonl
-from egrecho_inner.data.ledger import Ledger
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import to_line, write_jsonl
+from egrecho_inner.runtime.ledger import Ledger
 
 PARTS = ("music", "noise", "speech")
 ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".sph"}

@@ -11,8 +11,8 @@ from lhotse import CutSet, MonoCut, Recording
 
 from egrecho_inner.config import run
 from egrecho_inner.data.audio import SAMPLING_RATE, load_audio
-from egrecho_inner.data.jsonl import atomic_file, to_line, write_jsonl
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
 
 READERS = {"shard_origin", "shar_epoch"}
 """What Lhotse notes on a cut while it reads: of this reading, not of the cut."""

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from egrecho_inner.config import run
-from egrecho_inner.data.jsonl import atomic_file
 from egrecho_inner.decoding.session import model_digest
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
 from egrecho_inner.model.student import Part, check_map, layer_map, make_student
+from egrecho_inner.runtime.files import atomic_file
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ Speed is perturbed here, before features: stored features cannot follow a change
 
 from egrecho_inner.config import run
 from egrecho_inner.data.cuts import SPEEDS, read_cuts
-from egrecho_inner.data.jsonl import to_line, write_jsonl
+from egrecho_inner.runtime.files import to_line, write_jsonl
 
 
 def make_cuts(recordings: str, supervisions: str, out: str, perturb_speed: bool = False) -> None:

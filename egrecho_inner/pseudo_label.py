@@ -20,14 +20,14 @@ from typing import Any, Literal
 from egrecho_inner.config import run
 from egrecho_inner.data.features import WHISPER_FRAMES
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.jsonl import atomic_file, read_lines, to_line, write_jsonl
-from egrecho_inner.data.ledger import Ledger, Skip
 from egrecho_inner.data.transcripts import make_supervision
 from egrecho_inner.decoding.batches import FRAMES_PER_SECOND, load_pieces
 from egrecho_inner.decoding.decode import DecodeOptions, Hypothesis
 from egrecho_inner.decoding.hypotheses import make_key
 from egrecho_inner.decoding.session import Decoder, choose_place, processes, wait
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl
+from egrecho_inner.runtime.ledger import Ledger, Skip
 from egrecho_inner.text.segments import as_rows, segments_of
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from typing import Any
 from tabulate import tabulate
 
 from egrecho_inner.config import run
-from egrecho_inner.data.jsonl import read_lines
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.alignment import Metric
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.normalize import default_normalizer, get_normalizer

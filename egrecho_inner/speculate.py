@@ -16,7 +16,6 @@ from tabulate import tabulate
 
 from egrecho_inner.config import run
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.jsonl import atomic_file
 from egrecho_inner.decoding.batches import load_pieces, to_tensors
 from egrecho_inner.decoding.decode import DecodeOptions, Transcriber
 from egrecho_inner.decoding.recognizer import Found, Recognizer, label_encoder
@@ -24,6 +23,7 @@ from egrecho_inner.decoding.session import choose_place
 from egrecho_inner.decoding.speculative import SpeculativeRecognizer
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import load_model, load_processor
+from egrecho_inner.runtime.files import atomic_file
 
 
 def speculate(

@@ -15,8 +15,8 @@ from lhotse import CutSet
 from egrecho_inner.config import run
 from egrecho_inner.data.cuts import scan_manifest
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.jsonl import atomic_file
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.runtime.files import atomic_file
 
 
 def to_shar(cuts: str, outdir: str, audio: Literal["flac", "wav"] = "flac", shard_size: int = 1000) -> None:

@@ -12,11 +12,11 @@ from egrecho_inner import cache_logits as program
 from egrecho_inner.cache_logits import cache_logits
 from egrecho_inner.data.batching import Batch
 from egrecho_inner.data.dataset import CutList
-from egrecho_inner.data.ledger import read_ledger
 from egrecho_inner.data.logit_cache import LogitCache
 from egrecho_inner.data.targets import TargetBatches, TargetOptions
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model, load_processor
+from egrecho_inner.runtime.ledger import read_ledger
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.kd import kl_sum, kl_top_sum
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from egrecho_inner.config import parse
-from egrecho_inner.data.jsonl import to_line, write_jsonl
-from egrecho_inner.data.ledger import read_ledger
 from egrecho_inner.data.rules import RuleOptions, Survival, error_rate, make_rules, read_labelled
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.filter_cuts import filter_cuts
+from egrecho_inner.runtime.files import to_line, write_jsonl
+from egrecho_inner.runtime.ledger import read_ledger
 
 GOOD = {"avg_logprob": -0.2, "compression_ratio": 1.0, "no_speech": 0.0, "truncated": False, "looped": False}
 

@@ -12,10 +12,10 @@ from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.data.kaldi import read_data_dir
-from egrecho_inner.data.ledger import read_ledger
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.import_datasets import import_datasets
 from egrecho_inner.import_shar import import_shar
+from egrecho_inner.runtime.ledger import read_ledger
 from egrecho_inner.to_shar import to_shar
 
 

@@ -1,4 +1,4 @@
-"""import-kaldi and what is broken: one clear error, or a skip that is counted; the rows are those of the fault table."""
+"""import-kaldi and what is broken: one clear error, or a skip that is counted, as in the fault table."""
 
 import os
 from collections.abc import Callable

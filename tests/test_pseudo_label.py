@@ -14,11 +14,11 @@ from tiny import save_tiny, speech_cut, speech_cuts
 
 from egrecho_inner import pseudo_label as program
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.ledger import read_ledger
 from egrecho_inner.decoding.decode import DecodeOptions, transcribe
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.pseudo_label import pseudo_label
+from egrecho_inner.runtime.ledger import read_ledger
 
 ROOT = Path(__file__).parents[1]
 QUICK = DecodeOptions(max_new_tokens=12)

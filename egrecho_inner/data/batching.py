@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from egrecho_inner import __version__
-from egrecho_inner.data.jsonl import atomic_file
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.runtime.files import atomic_file
 
 WINDOW_SECONDS = 30.0
 JITTER = 0.03

@@ -19,7 +19,7 @@ from lhotse.serialization import deserialize_item
 from egrecho_inner.data.audio_checks import FULL_SCALE
 from egrecho_inner.data.audio_files import SAMPLING_RATE
 from egrecho_inner.data.cuts import scan_manifest
-from egrecho_inner.data.jsonl import read_lines
+from egrecho_inner.runtime.files import read_lines
 
 MAX_SECONDS = 20.0
 

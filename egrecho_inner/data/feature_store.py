@@ -18,8 +18,8 @@ from lhotse.features.io import CHUNKY_FORMAT_CHUNK_SIZE
 
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.features import HOP, SAMPLING_RATE, TAIL_FRAMES, log_mel, num_frames
-from egrecho_inner.data.jsonl import atomic_file
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import atomic_file
 
 STORAGE_TYPE = "lilcom_chunky"
 FEATURE_TYPE = "whisper-fbank"

@@ -48,8 +48,8 @@ class CutIndex:
         self.path = Path(path)
         if self.path.is_dir():
             raise DataError(
-                f"{path} is a folder; expected a manifest of cuts (only data.train takes Shar folders; egrecho import-shar "
-                "makes a manifest of one)"
+                f"{path} is a folder; expected a manifest of cuts (only data.train takes Shar folders; "
+                "egrecho import-shar makes a manifest of one)"
             )
         if not self.path.is_file():
             raise DataError(f"{path} does not exist; expected a manifest of cuts, prepare.sh makes one")

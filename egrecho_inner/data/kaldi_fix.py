@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egrecho_inner.data.findings import Findings
-from egrecho_inner.data.jsonl import atomic_file
 from egrecho_inner.data.kaldi_tables import Table, read_table
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import atomic_file
 
 BY_UTTERANCE = (
     *("text", "utt2lang", "utt2spk", "segments", "feats.scp", "vad.scp", "utt2uniq"),

@@ -15,8 +15,8 @@ from zlib import crc32
 
 import numpy as np
 
-from egrecho_inner.data.jsonl import atomic_file, read_lines, to_line, write_jsonl
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl
 from egrecho_inner.text.labels import IGNORED, Labels
 
 FACTS = "facts.json"

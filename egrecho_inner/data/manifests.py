@@ -15,7 +15,7 @@ from egrecho_inner.data.audio_checks import AudioScan
 from egrecho_inner.data.audio_files import SAMPLING_RATE
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi import DataDir, Utterance
-from egrecho_inner.data.ledger import Ledger
+from egrecho_inner.runtime.ledger import Ledger
 
 Channel = Literal["mix", "0", "1", "error"]
 OVERHANG = 0.5  # seconds that a segment may reach past its recording and is trimmed; beyond, its times are wrong

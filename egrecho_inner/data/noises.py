@@ -15,8 +15,8 @@ from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.cuts import scan_manifest
 from egrecho_inner.data.feature_store import check_stored, load_stored
 from egrecho_inner.data.features import TAIL_FRAMES, WINDOW, WhisperLogMel, floor_value, from_power, log_mel, to_power
-from egrecho_inner.data.jsonl import read_lines
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import read_lines
 
 Kind = Literal["noise", "music", "babble"]
 VOICES = (3, 7)  # of babble; Snyder et al. 2018, "X-vectors"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import soundfile
 
-from egrecho_inner.data.jsonl import atomic_file
 from egrecho_inner.errors import DataError, MachineError
+from egrecho_inner.runtime.files import atomic_file
 
 PROGRAMS = ("sox", "sph2pipe", "flac", "ffmpeg")
 TIMEOUT = 600  # seconds; hours of audio are decoded in less

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from egrecho_inner.data.audio_checks import AudioScan, scan_audio
-from egrecho_inner.data.executor import map_unordered
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi import DataDir
 from egrecho_inner.data.pipes import find_file, parse_pipe, transcode
 from egrecho_inner.data.scan_cache import ScanCache
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.executor import map_unordered
 
 CHUNK = 32  # files sent to a worker at a time: a short one takes less than a millisecond to scan
 # What one more process must have to do to be worth its start of about a second: bytes of FLAC, or short files.

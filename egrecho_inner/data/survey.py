@@ -20,9 +20,9 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from egrecho_inner.data.cuts import scan_manifest
-from egrecho_inner.data.jsonl import read_lines
 from egrecho_inner.data.languages import whisper_language
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.text.scripts import main_script
 

@@ -16,9 +16,9 @@ from egrecho_inner.data.audio_checks import AudioScan
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi import DataDir, read_data_dir
 from egrecho_inner.data.kaldi_checks import check_kaldi
-from egrecho_inner.data.ledger import Ledger
 from egrecho_inner.data.manifests import Manifests, Rules, build_manifests
 from egrecho_inner.data.scan import find_sources, scan_sources
+from egrecho_inner.runtime.ledger import Ledger
 
 CLIPPED = 0.01  # share of samples at full scale from which speech sounds distorted
 QUIET = 0.001  # peak (-60 dB) below which nothing is heard

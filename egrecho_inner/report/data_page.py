@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from egrecho_inner.data.clips import Clip
-from egrecho_inner.data.ledger import Skip
 from egrecho_inner.data.statistics import clock
 from egrecho_inner.data.survey import UNKNOWN, Survey
 from egrecho_inner.data.suspects import Finding, Suspect
 from egrecho_inner.report.charts import Mark, histogram, shares
 from egrecho_inner.report.page import Child, Html, page, player, section, table, tag, text, tiles
+from egrecho_inner.runtime.ledger import Skip
 from egrecho_inner.text.labels import MAX_TOKENS
 
 MOST_ROWS = 20  # of a table; the rest is summed up in one row

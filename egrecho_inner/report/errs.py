@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from egrecho_inner.data.jsonl import atomic_file
+from egrecho_inner.runtime.files import atomic_file
 from egrecho_inner.text.alignment import Alignment, align, tokenize
 from egrecho_inner.text.scoring import Score, percent
 

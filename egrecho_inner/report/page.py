@@ -15,7 +15,7 @@ from pathlib import Path
 
 from egrecho_inner import __version__
 from egrecho_inner.data.clips import Clip
-from egrecho_inner.data.jsonl import atomic_file
+from egrecho_inner.runtime.files import atomic_file
 
 # Control characters have no place in HTML; a lone half of a surrogate pair cannot be written as UTF-8.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from egrecho_inner.data.jsonl import read_lines
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.alignment import Metric
 from egrecho_inner.text.normalize import get_normalizer
 from egrecho_inner.text.scoring import INS, REF, Score, score

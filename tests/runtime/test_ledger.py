@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from egrecho_inner.data.ledger import Ledger, read_ledger
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.ledger import Ledger, read_ledger
 
 
 def ledger_of(path: Path, count: int = 3) -> Ledger:

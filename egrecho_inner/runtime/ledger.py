@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from egrecho_inner.data.jsonl import to_line, write_jsonl
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import to_line, write_jsonl
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from egrecho_inner.data.executor import map_unordered
 from egrecho_inner.errors import ConfigError, DataError, MachineError
+from egrecho_inner.runtime.executor import map_unordered
 
 
 def square(item: int) -> int:
