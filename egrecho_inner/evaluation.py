@@ -27,7 +27,7 @@ from egrecho_inner.model.loading import check_path, explain
 from egrecho_inner.report.errs import write_errs
 from egrecho_inner.report.sets import averages, sets_table
 from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
-from egrecho_inner.text.labels import language_code
+from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.normalize import get_normalizer
 from egrecho_inner.text.scoring import percent, pool
 from egrecho_inner.training.card import note_evaluations

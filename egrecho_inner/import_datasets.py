@@ -20,7 +20,7 @@ from egrecho_inner.data.audio_files import probe
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import atomic_file
 from egrecho_inner.runtime.ledger import Ledger
-from egrecho_inner.text.labels import language_code
+from egrecho_inner.text.languages import language_code
 
 TABLES = ("metadata.csv", "metadata.jsonl")
 STAGE = "import-datasets"

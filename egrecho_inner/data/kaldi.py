@@ -13,8 +13,8 @@ from pathlib import Path
 
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi_tables import Table, read_table
-from egrecho_inner.data.languages import legal_languages, nearest_languages, whisper_language
 from egrecho_inner.errors import DataError
+from egrecho_inner.text.languages import BORROW, legal_languages, nearest_languages, whisper_language
 
 REQUIRED = ("wav.scp", "text")
 OPTIONAL = ("utt2lang", "segments", "utt2spk", "spk2utt", "spk2gender", "utt2dur", "reco2dur")
@@ -190,9 +190,8 @@ def _languages(data: DataDir, findings: Findings, language: str | None) -> dict[
     if language:
         code = whisper_language(language)
         if code is None:
-            raise DataError(
-                f"--language {language}: not a language of Whisper; nearest: {nearest_languages(language)}; {legal}"
-            )
+            advice = f"nearest: {near}" if (near := nearest_languages(language)) else BORROW
+            raise DataError(f"--language {language}: not a language of Whisper; {advice}; {legal}")
         return dict.fromkeys(data.tables["text"].rows, code)
     table = data.tables.get("utt2lang")
     if table is None:
@@ -204,8 +203,8 @@ def _languages(data: DataDir, findings: Findings, language: str | None) -> dict[
     for id, name in table.rows.items():
         if name and codes[name] is None:
             nearest = nearest_languages(name)
-            where = table.where(id, f"{name}" + (f"; nearest: {nearest}" if nearest else ""))
-            findings.error("not a language of Whisper", where, f"{legal}; or give --language for all utterances")
+            where = table.where(id, name + (f"; nearest: {nearest}" if nearest else ""))
+            findings.error("not a language of Whisper", where, f"{legal}; {BORROW}")
     return {id: codes.get(name) or "" for id, name in table.rows.items()}
 
 

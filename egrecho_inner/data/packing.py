@@ -21,7 +21,7 @@ from lhotse import MonoCut, SupervisionSegment
 from lhotse.cut import Cut, MixedCut, MixTrack
 
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.text.labels import NO_SPACE_LANGUAGES
+from egrecho_inner.text.languages import join_texts
 
 OPEN_WINDOWS = 64
 """Recordings whose windows are open at the same time: perturbed copies stand between each other's utterances."""
@@ -215,7 +215,7 @@ def join_supervisions(window: list[Cut], starts: list[float], previous: Cut | No
         id=first.id if len(window) == 1 else name,
         start=0.0,
         duration=round(starts[-1] + window[-1].duration, 8),
-        text=None if any(part.text is None for part in parts) else glue([part.text for part in parts], language),
+        text=None if any(part.text is None for part in parts) else join_texts([part.text for part in parts], language),
         speaker=speakers.pop() if len(speakers) == 1 else None,
         custom=custom or None,
     )
@@ -236,7 +236,7 @@ def join_teachers(
     if len({(each.get("revision"), each.get("task")) for each in teachers}) > 1:
         raise DataError(f"cut {window[0].id}: its neighbours' texts are of different teachers; label all with one")
     joined = dict(teachers[0])
-    joined["text"] = glue([each["text"] for each in teachers], language)
+    joined["text"] = join_texts([each["text"] for each in teachers], language)
     joined["segments"] = timed(window, starts, [each["text"] for each in teachers], teachers)
     for name, worst in (("avg_logprob", min), ("compression_ratio", max), ("no_speech", max), ("error_rate", max)):
         if all(name in each for each in teachers):
@@ -258,8 +258,3 @@ def timed(
         own = (custom or {}).get("segments") or [[0.0, cut.duration, text]]
         rows += [[round(start + begin, 2), round(start + end, 2), part] for begin, end, part in own if part.strip()]
     return rows
-
-
-def glue(texts: list[str], language: str | None) -> str:
-    """Join texts, with a space where words have spaces."""
-    return ("" if language in NO_SPACE_LANGUAGES else " ").join(text for text in texts if text)

@@ -12,7 +12,6 @@ import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from egrecho_inner.data.cuts import scan_manifest
-from egrecho_inner.data.languages import whisper_language
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.text.languages import whisper_language
 from egrecho_inner.text.scripts import main_script
 
 try:
@@ -204,17 +203,14 @@ def _tokens(text: str, language: str, encoder: LabelEncoder | None) -> int:
     if encoder is None:
         return 0
     try:
-        return encoder.length(text, _code(language) or "en")
+        return encoder.length(text, whisper_language(language) or "en")
     except DataError:  # a special token inside the text
         return UNUSABLE
 
 
-_code = cache(whisper_language)
-
-
 def _lookalike(text: str, language: str) -> tuple[str, float]:
     """Return the language py3langid finds, and by how much it is likelier than the one given."""
-    code = _code(language)
+    code = whisper_language(language)
     if py3langid is None or code is None:
         return language, 0.0
     scores = dict(py3langid.rank(text))

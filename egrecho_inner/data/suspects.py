@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from egrecho_inner.data.languages import whisper_language
 from egrecho_inner.data.listening import Heard
 from egrecho_inner.data.survey import UNKNOWN, UNUSABLE, Survey
 from egrecho_inner.text.labels import MAX_TOKENS
+from egrecho_inner.text.languages import whisper_language
 from egrecho_inner.text.scripts import expected_scripts
 
 Severity = Literal["error", "warning", "hint"]

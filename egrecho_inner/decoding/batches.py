@@ -32,7 +32,7 @@ from egrecho_inner.data.features import (
 )
 from egrecho_inner.decoding.long_form import split_at_silences
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.text.labels import language_code
+from egrecho_inner.text.languages import language_code
 
 FRAMES_PER_SECOND = SAMPLING_RATE / HOP
 LONGEST = WHISPER_FRAMES / FRAMES_PER_SECOND  # seconds in one piece

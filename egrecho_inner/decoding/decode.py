@@ -30,13 +30,14 @@ from egrecho_inner.decoding.batches import (
     longest_first,
     to_tensors,
 )
-from egrecho_inner.decoding.long_form import complete_part, join_texts
+from egrecho_inner.decoding.long_form import complete_part
 from egrecho_inner.decoding.recognizer import Found, Recognizer, label_encoder
 from egrecho_inner.decoding.repetition import compression_ratio, is_loop
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import window_of
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.text.labels import LabelEncoder, Task, language_code
+from egrecho_inner.text.labels import LabelEncoder, Task
+from egrecho_inner.text.languages import join_texts, language_code
 
 BASE_TOKENS, TOKENS_PER_SECOND = 16, 30
 """The limit of new tokens is 16 + 30 per second. Fast speech has 8 syllables per second; written in a script that the

@@ -9,12 +9,9 @@ Left out: conditioning on the previous text, and the fallback to higher temperat
 T frames of 10 ms, F mel bins.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from egrecho_inner.data.features import WHISPER_FRAMES
-from egrecho_inner.text.labels import NO_SPACE_LANGUAGES
 
 TARGET_FRAMES = 2800  # a part is about as long at most, so that there is room to look for a silence
 SEARCHED_FRAMES = 400  # how far on both sides of the target a silence is looked for
@@ -40,12 +37,6 @@ def split_at_silences(feats: np.ndarray) -> list[int]:
         last = min(target + SEARCHED_FRAMES, edges[-1] + WHISPER_FRAMES)
         edges.append(first + int(smooth[first : last + 1].argmin()))
     return [*edges, len(feats)]
-
-
-def join_texts(texts: Sequence[str], language: str | None) -> str:
-    """Join the texts of parts, with a space where words have spaces."""
-    glue = "" if language in NO_SPACE_LANGUAGES else " "
-    return glue.join(text for text in texts if text)
 
 
 def complete_part(tokens: list[int], first_timestamp: int, frames: int) -> tuple[list[int], int]:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
-from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from egrecho_inner.errors import ConfigError, DataError, ModelError
+from egrecho_inner.text.languages import NO_SPACE_LANGUAGES, language_code
 
 Task = Literal["transcribe", "translate"]
 
@@ -30,8 +30,6 @@ TIMESTAMP_STEP = 0.02
 """Seconds between two timestamp tokens."""
 CONTROL = re.compile(r"<\|.*\|>", re.DOTALL)
 """The form of every token that is not text: special, language, timestamp."""
-NO_SPACE_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
-"""Languages written without spaces between words: their text starts without one, and is scored by character."""
 
 
 @dataclass(frozen=True)
@@ -195,20 +193,6 @@ class LabelEncoder:
         """Return the text of generated ids: all that is not a special or timestamp token."""
         text = [i for i in ids if i not in self.not_text and i >= 0]
         return self.tokenizer.decode(text, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
-
-
-def language_code(language: str) -> str:
-    """Return Whisper's code of a language given by code or English name.
-
-    Raises:
-        ConfigError: Whisper does not know it.
-    """
-    low = language.strip().lower()
-    if low in LANGUAGES:
-        return low
-    if low in TO_LANGUAGE_CODE:
-        return TO_LANGUAGE_CODE[low]
-    raise ConfigError(f"language '{language}' is not Whisper's; legal are {', '.join(sorted(LANGUAGES))}")
 
 
 def pad_labels(labels: Sequence[Labels], pad: int) -> tuple[list[list[int]], list[list[int]]]:

@@ -28,11 +28,9 @@ from typing import Literal
 from transformers.models.whisper import english_normalizer as whisper
 
 from egrecho_inner.errors import ConfigError, MachineError
+from egrecho_inner.text.languages import NO_SPACE_LANGUAGES
 
 NORMALIZERS = ("none", "whisper-basic", "whisper-english", "marks-preserving", "open-asr-leaderboard")
-
-# Written without spaces between words, so a word error rate has no meaning.
-NO_SPACE_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "km", "bo"})
 
 # Whisper's languages whose letters NFKC composes, so that whisper-basic leaves them whole. Not Turkish and Azerbaijani:
 # lower-casing İ leaves a combining dot.

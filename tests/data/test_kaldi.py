@@ -1,17 +1,14 @@
-"""The Kaldi reader on anything that can stand in a file, and the names of languages."""
+"""The Kaldi reader on anything that can stand in a file."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi import read_data_dir
 from egrecho_inner.data.kaldi_tables import read_table
-from egrecho_inner.data.languages import legal_languages, nearest_languages, whisper_language
 from egrecho_inner.errors import DataError
 
 LETTERS = st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp", "Cf"], exclude_characters="\ufffd")
@@ -66,24 +63,3 @@ def test_invisible_characters_that_a_script_needs_are_kept(tmp_path: Path) -> No
     findings = Findings()
     assert read_table(tmp_path / "text", findings, transcript=True).rows["u1"] == text
     assert [group.kind for group in findings.of()] == ["invisible character"]
-
-
-def test_every_language_of_whisper_is_legal() -> None:
-    assert legal_languages() == sorted(LANGUAGES)
-    assert all(whisper_language(code) == code and whisper_language(name) == code for code, name in LANGUAGES.items())
-
-
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        *(("vie", "vi"), ("eng", "en"), ("cmn", "zh"), ("yue", "yue"), ("deu", "de"), ("ger", "de"), ("jav", "jw")),
-        *(("VI", "vi"), ("vi-VN", "vi"), ("zh_Hans_CN", "zh"), ("Haitian Creole", "ht"), ("Mandarin", "zh")),
-        *(("mdw", None), ("zzz", None), ("", None), ("xx-vi", None)),
-    ],
-)
-def test_names_are_mapped_only_where_sure(name: str, code: str | None) -> None:
-    assert whisper_language(name) == code
-
-
-def test_the_nearest_language_is_named() -> None:
-    assert nearest_languages("vietnamse").startswith("vi (vietnamese)")

@@ -18,7 +18,7 @@ from egrecho_inner.data.features import log_mel
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.decoding.batches import load_features, longest_first, plan, prefetched
 from egrecho_inner.decoding.decode import DecodeOptions, Hypothesis, Transcriber, transcribe
-from egrecho_inner.decoding.long_form import complete_part, join_texts, split_at_silences
+from egrecho_inner.decoding.long_form import complete_part, split_at_silences
 from egrecho_inner.decoding.repetition import is_loop
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model
@@ -209,11 +209,6 @@ def test_parts_end_in_pauses() -> None:
         feats[pause : pause + 40] = -1.0
     for edge in split_at_silences(feats)[1:-1]:
         assert min(abs(edge - pause - 20) for pause in pauses) <= 20
-
-
-def test_texts_are_joined_as_the_language_writes() -> None:
-    assert join_texts(["a b", "", "c"], "en") == "a b c"
-    assert join_texts(["你", "好"], "zh") == "你好"
 
 
 @pytest.mark.parametrize(
