@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -70,7 +70,7 @@ def note_code(code: int) -> None:
 def talk(debug: bool) -> None:
     """Send our log lines to stderr, from the first process only, and keep the libraries' chatter out of them."""
     level = logging.DEBUG if debug else logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
-    handler = logging.StreamHandler()
+    handler = Terminal()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     ours = logging.getLogger("egrecho_inner")
     ours.handlers, ours.propagate = [handler], False
@@ -78,6 +78,18 @@ def talk(debug: bool) -> None:
     if not debug:
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|accelerate|lhotse)\b")
+
+
+class Terminal(logging.StreamHandler):
+    """Write to the stderr of the moment, which a progress bar replaces while it is shown: lines go above it."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        pass
 
 
 def explain(error: Exception) -> tuple[str, int]:

@@ -39,7 +39,7 @@ from egrecho_inner.training.resume import Allowance, check_same, digest_model, d
 from egrecho_inner.training.score import DevScorer
 from egrecho_inner.training.stops import Stops
 from egrecho_inner.training.trainer import WhisperTrainer
-from egrecho_inner.training.watch import Metrics
+from egrecho_inner.training.watch import Board, Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -297,6 +297,8 @@ def count_steps(plan: BatchPlan | StreamPlan, train: TrainOptions) -> int:
 def make_callbacks(model: nn.Module, outdir: Path, train: TrainOptions) -> list[TrainerCallback]:
     """Make what watches and steers the run."""
     callbacks: list[TrainerCallback] = [Metrics(outdir)]
+    if "tensorboard" in train.report_to:
+        callbacks.append(Board(outdir))
     if is_adalora(model):
         callbacks.append(AdaLora())
     if train.patience is not None:

@@ -154,7 +154,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         deepspeed=options.deepspeed,
         fsdp=bool(options.fsdp),
         fsdp_config=read_yaml(options.fsdp) if options.fsdp else None,
-        report_to=list(options.report_to) or "none",
+        report_to=[name for name in options.report_to if name != "tensorboard"] or "none",  # watch.Board is ours
         project="egrecho",
         run_name=outdir.resolve().name,
         disable_tqdm=True,

@@ -24,6 +24,7 @@ from egrecho_inner.training import checkpoint
 from egrecho_inner.training.card import TRAINING, write_card
 from egrecho_inner.training.sharding import is_sharded
 from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.watch import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,8 @@ def best_checkpoint(trainer: WhisperTrainer) -> Path:
         best = run / f"{checkpoint.PREFIX}{trainer.state.best_global_step}"
         reason = checkpoint.fault(best)
         if reason is None:
-            logger.info("the best checkpoint is %s (%s %.5f)", best, trainer.options.metric, trainer.state.best_metric)
+            score = in_words({f"eval_{trainer.options.metric}": trainer.state.best_metric})
+            logger.info("the best checkpoint is %s (%s)", best, score)
             return best
         logger.warning("the best checkpoint %s cannot be used: %s; taking the last one", best, reason)
     last = checkpoint.newest(run)

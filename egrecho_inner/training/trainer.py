@@ -300,6 +300,7 @@ class WhisperTrainer(SavingTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add speed to the training line, and put the plan's epoch in place of the Trainer's."""
         self.state.epoch = round(self.plan.epochs_at(self.state.global_step), 4)
+        logs.pop("train_samples_per_second", None)  # Transformers counts batches as samples
         if "loss" in logs:
             logs |= self.tally.speed(self.args.world_size, self.peak_flops)
         super().log(logs)

@@ -8,17 +8,45 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+
+from egrecho_inner.text.scoring import percent
 
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 30.0
+
+
+WORDS: dict[str, Callable[[float], str]] = {
+    "loss": "loss {:.4g}".format,
+    "learning_rate": "learning rate {:.3g}".format,
+    "grad_norm": "gradient norm {:.3g}".format,
+    "audio_seconds_per_second": "{:,.1f} s of audio/s".format,
+    "padding": lambda share: f"padding {100 * share:.1f} %",
+    "data_wait": lambda share: f"waiting for data {100 * share:.1f} %",
+    "peak_memory_gb": "{:.2f} GB at most".format,
+    "mfu": lambda share: f"MFU {100 * share:.1f} %",
+    "skipped": "{:,} cuts left out".format,
+    "nonfinite": "{:,} updates left out".format,
+    "eval_wer": lambda rate: f"development WER {percent(rate)} %",
+    "eval_cer": lambda rate: f"development CER {percent(rate)} %",
+    "eval_loss": "development loss {:.4g}".format,
+    "eval_runtime": "evaluated in {:.1f} s".format,
+    "eval_samples_per_second": "{:,.1f} cuts/s".format,
+    "train_loss": "mean loss {:.4g}".format,
+    "train_runtime": "trained for {:,.1f} s, evaluations and checkpoints included".format,
+    "train_steps_per_second": "{:.3g} steps/s".format,
+}
+"""How people read the figures of `metrics.jsonl`: error rates and shares in per cent, with their units."""
 
 
 class Tally:
@@ -122,11 +150,12 @@ class Metrics(TrainerCallback):
             with open(self.path, "a", encoding="utf-8") as out:
                 out.write(json.dumps({"step": state.global_step, **logs}) + "\n")
             if self.bar is not None:
-                shown = [
-                    f"{name} {value:.4g}" for name, value in logs.items() if name in ("loss", "eval_wer", "eval_cer")
-                ]
-                self.bar.update(self.bar.task_ids[0], description=" ".join(shown))
-            logger.info("step %d/%d %s", state.global_step, state.max_steps, shorten(logs))
+                shown = {name: logs[name] for name in ("loss", "eval_wer", "eval_cer") if name in logs}
+                if shown:
+                    self.bar.update(self.bar.task_ids[0], description=in_words(shown))
+            epoch = f", epoch {state.epoch:.2f}" if state.epoch is not None else ""
+            figures = {name: value for name, value in logs.items() if name != "epoch"}
+            logger.info("step %d/%d%s: %s", state.global_step, state.max_steps, epoch, in_words(figures))
             self.said = time.monotonic()
 
     def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
@@ -138,6 +167,21 @@ class Metrics(TrainerCallback):
             self.bar.stop()
         if state.is_world_process_zero:
             draw(self.path, self.path.with_name("progress.png"))
+
+
+class Board(TensorBoardCallback):
+    """Send the figures to TensorBoard, all starts of a run as one curve in `runs/` of its folder."""
+
+    def __init__(self, run: Path):
+        super().__init__()
+        self.logging_dir = str(run / "runs")
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        if (
+            state.is_world_process_zero
+        ):  # steps after the checkpoint are taken again: TensorBoard forgets the first ones
+            self.tb_writer = SummaryWriter(self.logging_dir, purge_step=state.global_step + 1)
+        super().on_train_begin(args, state, control, **kwargs)
 
 
 def step_of(line: str) -> int:
@@ -153,31 +197,51 @@ def is_score(line: str, step: int) -> bool:
     return step_of(line) == step and "eval_loss" in json.loads(line)
 
 
+def in_words(logs: Mapping[str, Any]) -> str:
+    """Write the figures of a log line for people; those without words of their own as `name value`."""
+    parts = []
+    for name, value in logs.items():
+        if name.removesuffix("_low").removesuffix("_high") in logs and name.endswith(("_low", "_high")):
+            continue  # stands behind its rate
+        if not isinstance(value, (int, float)):
+            parts.append(f"{name} {value}")
+            continue
+        parts.append(WORDS[name](value) if name in WORDS else f"{name} {value:.4g}")
+        if f"{name}_low" in logs:
+            parts[-1] += f" ({percent(logs[f'{name}_low'])} to {percent(logs[f'{name}_high'])})"
+    return ", ".join(parts)
+
+
 def draw(metrics: Path, picture: Path) -> None:
     """Draw the loss and the development scores over the steps."""
     import matplotlib.figure  # half a second that a run without a log line need not pay
+    from matplotlib.ticker import LogFormatter
 
     rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.is_file() else []
+
+    class PlainLog(LogFormatter):
+        """Write 0.6 where the default writes 6×10⁻¹."""
+
+        def __call__(self, value: float, place: int | None = None) -> str:
+            return f"{value:g}" if super().__call__(value, place) else ""
+
     figure = matplotlib.figure.Figure(figsize=(8, 4.5), layout="constrained")
     left = figure.add_subplot()
     left.set(xlabel="step", ylabel="loss", yscale="log")
+    left.yaxis.set_major_formatter(PlainLog())
+    left.yaxis.set_minor_formatter(PlainLog(minor_thresholds=(1.5, 0.6)))
     right = left.twinx()
     right.set(ylabel="error rate, development (%)")
     lines = []
-    curves = {"loss": (left, "-C0", 1), "eval_loss": (left, "o-C1", 1)}
-    curves |= {"eval_wer": (right, "s-C2", 100), "eval_cer": (right, "s-C3", 100)}
-    for key, (axes, style, scale) in curves.items():
+    curves = {"loss": (left, "-C0", 1, "loss"), "eval_loss": (left, "o-C1", 1, "development loss")}
+    curves |= {f"eval_{rate}": (right, style, 100, rate.upper()) for rate, style in (("wer", "s-C2"), ("cer", "s-C3"))}
+    for key, (axes, style, scale, label) in curves.items():
         points = [(row["step"], scale * row[key]) for row in rows if isinstance(row.get(key), (int, float))]
         if points:
-            lines += axes.plot(*zip(*points, strict=True), style, label=key, markersize=4)
+            lines += axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
     right.set_ylim(bottom=0)
     if lines:
         left.legend(handles=lines, loc="upper right")
     beside = picture.with_name(picture.name + ".tmp")
     figure.savefig(beside, format="png", dpi=120)
     beside.replace(picture)
-
-
-def shorten(logs: dict[str, Any]) -> dict[str, Any]:
-    """Round the numbers of a log line for the eye."""
-    return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in logs.items()}

@@ -1,14 +1,24 @@
 """Where a run's figures go: metrics.jsonl always, TensorBoard, W&B and trackio when asked, without a network."""
 
+import io
 import json
+import logging
+import re
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress
 from runs import train
 from tiny import speech_cuts
+from torch.utils.tensorboard import SummaryWriter
 
+from egrecho_inner.config import talk
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.training import options
+from egrecho_inner.training.resume import Allowance
+from egrecho_inner.training.watch import draw, in_words
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +38,73 @@ def test_tensorboard_gets_what_metrics_jsonl_gets(cuts: Path, tmp_path: Path) ->
     events = EventAccumulator(str(next((tmp_path / "run").rglob("events.out*")).parent))
     events.Reload()
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(losses(tmp_path / "run"))
+
+
+def test_all_starts_of_a_run_are_one_curve_in_tensorboard(cuts: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    train(cuts, run, max_steps=3, report_to=["tensorboard"])
+    with SummaryWriter(str(run / "runs")) as writer:  # a step that a killed run took after its last checkpoint
+        writer.add_scalar("train/loss", 99.0, 4)
+    train(cuts, run, max_steps=5, report_to=["tensorboard"], allow=Allowance(changed=True))
+    folders = {path.parent for path in run.rglob("events.out*")}
+    assert folders == {run / "runs"}
+    events = EventAccumulator(str(run / "runs"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]
+    assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(losses(run))
+
+
+def test_log_lines_are_words_with_units_and_without_false_figures(
+    cuts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="egrecho_inner"):
+        train(cuts, tmp_path / "run", dev=cuts, max_steps=3, report_to=[], metric="wer")
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("step ")]
+    assert len(lines) == 5 and not any("{" in line or "'" in line for line in lines)  # 3 steps, the score, the end
+    assert re.fullmatch(
+        r"step 1/3, epoch 0\.50: loss \d[\d.]+, gradient norm \d[\d.]*, learning rate [\d.e-]+, [\d.]+ s of audio/s, "
+        r"padding \d+\.\d %, waiting for data \d+\.\d %, \d+\.\d\d GB at most",
+        lines[0],
+    ), lines[0]
+    score = next(line for line in lines if "development WER" in line)
+    assert re.search(r"development WER \d+\.\d\d % \(\d+\.\d\d to \d+\.\d\d\), evaluated in", score), score
+    assert re.search(
+        r"trained for \d+\.\d s, evaluations and checkpoints included, [\d.]+ steps/s, mean loss", lines[-1]
+    )
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert not any("train_samples_per_second" in row or "mfu" in row for row in rows)  # nothing known of a CPU's peak
+
+
+def test_figures_without_words_of_their_own_are_named(tmp_path: Path) -> None:
+    assert in_words({"kl": 0.123456, "note": "x"}) == "kl 0.1235, note x"
+
+
+def test_the_ticks_of_the_picture_are_plain_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"step": step, "loss": 0.9 - step / 100} for step in range(40)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (figures.append(figure), path.write_bytes(b"")))
+    draw(tmp_path / "metrics.jsonl", tmp_path / "progress.png")
+    axes = figures[0].axes[0]
+    figures[0].draw_without_rendering()
+    labels = {label.get_text() for label in axes.yaxis.get_ticklabels(which="both")} - {""}
+    assert "0.6" in labels and all(re.fullmatch(r"[\d.]+", label) for label in labels)
+
+
+def test_log_lines_follow_a_progress_bar_that_takes_stderr_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = logging.getLogger("egrecho_inner")
+    kept = setup.handlers, setup.propagate, setup.level
+    try:
+        talk(debug=False)
+        screen = io.StringIO()
+        console = Console(file=screen, force_terminal=True, stderr=True)
+        with Progress(console=console):
+            logging.getLogger("egrecho_inner.test").info("above the bar")
+        assert "above the bar" in screen.getvalue()
+    finally:
+        setup.handlers, setup.propagate, setup.level = kept
 
 
 def test_wandb_works_offline_and_writes_into_the_run_folder(
