@@ -14,6 +14,7 @@ COMMANDS = {
     "make-cuts": ("egrecho_inner.make_cuts:make_cuts", "recordings, supervisions -> cuts"),
     "compute-features": ("egrecho_inner.compute_features:compute_features", "cuts -> cuts with stored log-mel"),
     "merge-lora-whisper": ("egrecho_inner.merge_lora:merge_lora", "adapter + base -> a full model, proven equal"),
+    "average": ("egrecho_inner.average:average", "checkpoints of a run, or several models -> one model"),
     "eval": ("egrecho_inner.evaluation:evaluate", "model + cuts -> hypotheses and error rates"),
     "pseudo-label": ("egrecho_inner.pseudo_label:pseudo_label", "cuts + a teacher -> cuts with the teacher's text"),
     "filter": ("egrecho_inner.filter_cuts:filter_cuts", "labelled cuts -> those worth learning from"),

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import errno
 import inspect
+import json
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -148,13 +149,22 @@ def summary(function: Callable[..., Any]) -> str:
 
 
 def place_positionals(function: Callable[..., Any], argv: list[str]) -> list[str]:
-    """Turn leading bare words into `--name word` for the parameters a program lists in `positional`."""
+    """Turn leading bare words into `--name word` for the parameters a program lists in `positional`.
+
+    A parameter that is a list takes all the bare words that follow.
+    """
     placed: list[str] = []
     rest = list(argv)
+    parameters = inspect.signature(function).parameters
     for name in getattr(function, "positional", []):
         if not rest or rest[0].startswith("-"):
             break
-        placed += [f"--{name}", rest.pop(0)]
+        if str(parameters[name].annotation).startswith("list"):
+            words = list(takewhile(lambda word: not word.startswith("-"), rest))
+            placed += [f"--{name}", json.dumps(words, ensure_ascii=False)]
+            del rest[: len(words)]
+        else:
+            placed += [f"--{name}", rest.pop(0)]
     return placed + rest
 
 
