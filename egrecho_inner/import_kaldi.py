@@ -64,7 +64,7 @@ def import_kaldi(
     ledger = Ledger(folder / "skipped.jsonl")
 
     data = read_data_dir(data_dir, findings, language)
-    sources = find_sources(data, findings, folder / f"{prefix}_transcoded_{split}" if allow_pipes else None)
+    sources = find_sources(data, findings, folder / f"{prefix}_transcoded_{split}", allow_pipes)
     findings.raise_errors()
     scanned = scan_sources(sources, not quick, jobs, executor, scans)
     manifests = build_manifests(data, scanned, rules, ledger, stage, findings)

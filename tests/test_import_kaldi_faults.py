@@ -10,6 +10,8 @@ import soundfile
 from kaldi_dirs import RATE, edit, edit_bytes, failed, imported, make_dir, tone, write
 
 from egrecho_inner.config import run
+from egrecho_inner.data.audio import load_audio
+from egrecho_inner.data.cuts import read_cuts
 from egrecho_inner.import_kaldi import import_kaldi
 
 # Faults of the tables: exit 3, file and line, what to do. (row of the fault table, change, parts of the message)
@@ -148,6 +150,17 @@ def torn_flac(path: Path) -> None:
     half(path)
 
 
+def far_too_loud(path: Path) -> None:
+    samples = tone()
+    samples[5000] = 1e30
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 AUDIO_FAULTS = [
     ("18", lambda f: f.unlink(), "audio: no such file"),
     ("19", lambda f: f.write_bytes(b""), "audio is empty (0 bytes)"),
@@ -157,6 +170,8 @@ AUDIO_FAULTS = [
     ("22", lambda f: f.write_bytes(b"<html>404 Not Found</html>"), "audio looks like HTML"),
     ("22", lambda f: f.write_bytes(os.urandom(4000)), "audio is not audio that libsndfile can read"),
     ("26", nan_inside, "NaN or infinite samples"),
+    ("26", far_too_loud, "samples beyond 100 times full scale"),
+    ("37", fifo, "audio is a FIFO, not an audio file"),
     ("27", lambda f: soundfile.write(f, np.zeros(RATE), RATE), "digital silence with a transcript"),
     ("28", lambda f: soundfile.write(f, tone(200 / RATE), RATE), "shorter than 0.1 s"),
     ("29", lambda f: soundfile.write(f, tone(31), RATE), "longer than 30 s"),
@@ -217,6 +232,30 @@ def test_a_segment_past_the_end_is_trimmed_or_skipped(tmp_path: Path, end: float
     _, supervisions, skips = imported(path, language="en", max_skip_ratio=0.5)
     assert [(row["id"], row["duration"]) for row in supervisions][1:] == ([("s1", 0.75)] if kept else [])
     assert [skip["reason"] for skip in skips] == ([] if kept else ["segment past the end of its recording"])
+
+
+def test_a_trimmed_segment_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:  # row 13
+    path = make_dir(tmp_path / "d", 2)
+    write(path, "segments", "s0 u0 0 1.005", "s1 u1 0.25 1.35", "s2 u1 0.5 1.0")
+    write(path, "text", "s0 a", "s1 b", "s2 c")
+    imported(path, language="en")
+    out = capsys.readouterr().out
+    assert "warning: segment trimmed to its recording's end (1); its last words may be missing" in out
+    assert "segments:2: s1 ends at 1.35 s, its recording at 1.000" in out and "s0" not in out
+
+
+def test_a_recording_that_lacks_milliseconds_is_used_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = make_dir(tmp_path / "d")
+    for name, lost in (("u1", 726), ("u2", 3000)):
+        os.truncate(path / "wav" / f"{name}.wav", (path / "wav" / f"{name}.wav").stat().st_size - lost)
+    recordings, supervisions, _ = imported(path)
+    assert [row["num_samples"] for row in recordings] == [16000, 16000 - 363, 16000 - 1500, 16000]
+    assert supervisions[1]["duration"] == (16000 - 363) / 16000
+    out = capsys.readouterr().out
+    assert "warning: audio shorter than its header announces (2); used as long as it is" in out
+    assert "u1.wav lacks 0.023 s at its end" in out
+    cuts = list(read_cuts(path / "out" / "x_recordings_train.jsonl", path / "out" / "x_supervisions_train.jsonl"))
+    assert [len(load_audio(cut)) for cut in cuts] == [16000, 16000 - 363, 16000 - 1500, 16000]
 
 
 def test_not_a_number_costs_only_the_segment_it_is_in(tmp_path: Path) -> None:  # row 26

@@ -5,6 +5,7 @@ SPHERE and their kin; what it cannot read is an error here, and `import-kaldi` t
 Kept apart from `audio.py` so that scanning a corpus imports neither lhotse nor torch (2 s in every worker process).
 """
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,11 @@ def probe(path: str | Path) -> AudioInfo:
     """Read the header of an audio file.
 
     Raises:
-        DataError: the file is missing, empty, or nothing that libsndfile can read.
+        DataError: the file is missing, empty, no regular file, or nothing that libsndfile can read.
     """
     path = Path(path)
+    if kind := special_file(path):
+        raise DataError(f"{path}: {kind}")
     try:
         with soundfile.SoundFile(path) as file:
             return AudioInfo(file.samplerate, max(file.frames, 0), file.channels, file.format, file.subtype)
@@ -49,12 +52,24 @@ def probe(path: str | Path) -> AudioInfo:
         raise DataError(f"{path}: {explain_unreadable(path, str(error))}") from error
 
 
+def special_file(path: Path) -> str:
+    """Name what is there instead of a file, or return nothing; opening a FIFO or a device may wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    if stat.S_ISREG(mode):
+        return ""
+    names = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
+    return f"is a {names.get(stat.S_IFMT(mode), 'device')}, not an audio file"
+
+
 def explain_unreadable(path: Path, reason: str = "") -> str:
     """Say in a few words why this file is no audio."""
     if not path.exists():
         return "no such file"
-    if path.is_dir():
-        return "is a folder, not an audio file"
+    if kind := special_file(path):
+        return kind
     try:
         with open(path, "rb") as file:
             head = file.read(512)

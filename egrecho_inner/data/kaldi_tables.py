@@ -79,6 +79,11 @@ def _duplicate(table: Table, id: str, value: str, where: str, findings: Findings
 
 def _lines(path: Path, findings: Findings, transcript: bool) -> Iterator[tuple[int, str]]:
     """Yield number and content of each usable line, repaired."""
+    if not path.is_file():
+        findings.error(
+            "no regular file", str(path), "copy its content to a plain file"
+        )  # a FIFO is never read to its end
+        return
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from egrecho_inner.data.audio_checks import AudioScan
+from egrecho_inner.data.audio_checks import LOUDEST, SHORT_SECONDS, AudioScan
 from egrecho_inner.data.audio_files import SAMPLING_RATE
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi import DataDir, Utterance
@@ -19,6 +19,7 @@ from egrecho_inner.runtime.ledger import Ledger
 
 Channel = Literal["mix", "0", "1", "error"]
 OVERHANG = 0.5  # seconds that a segment may reach past its recording and is trimmed; beyond, its times are wrong
+ROUNDING = 0.01  # seconds past the end that are not worth a warning; many corpora write segments in hundredths
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,15 @@ def build_manifests(
                 ledger.add(utterance.id, stage, reason, value, seconds)
             else:
                 kept.append(_supervision(utterance, end, scan, rules))
+                _report_trimmed(utterance, end, data, findings)
         if kept:
             if scan.info.channels > 1 and rules.channel == "error":
                 where = f"{data.tables['wav.scp'].where(id)}: {scan.info.channels} channels in {scan.path}"
                 findings.error("more than one channel", where, "choose with --channel mix, 0 or 1")
+            if scan.short:
+                where = data.tables["wav.scp"].where(id, f"{scan.path} lacks {scan.short:.3f} s at its end")
+                fix = f"used as long as it is; what lacks more than {SHORT_SECONDS:g} s is left out"
+                findings.warn("audio shorter than its header announces", where, fix)
             manifests.recordings.append(_recording(id, scan, rules))
             manifests.supervisions += kept
     _compare_durations(data, scans, findings)
@@ -94,7 +100,8 @@ def _judge(utterance: Utterance, scan: AudioScan, rules: Rules) -> tuple[str, st
     end = min(end, length)
     duration = end - utterance.start
     if any(utterance.start < second + 1 and second < end for second in scan.bad_seconds):
-        return "NaN or infinite samples", scan.path, end
+        reason = f"samples beyond {LOUDEST:g} times full scale" if scan.peak > LOUDEST else "NaN or infinite samples"
+        return reason, f"{scan.path}, peak {scan.peak:.3g}" if scan.peak > LOUDEST else scan.path, end
     if duration < rules.min_duration:
         return f"shorter than {rules.min_duration:g} s", round(duration, 4), end
     if duration > rules.max_duration and not rules.keep_long:
@@ -104,6 +111,13 @@ def _judge(utterance: Utterance, scan: AudioScan, rules: Rules) -> tuple[str, st
     if utterance.text and scan.peak == 0 and not rules.keep_empty:
         return "digital silence with a transcript", utterance.text[:60], end
     return "", "", end
+
+
+def _report_trimmed(utterance: Utterance, end: float, data: DataDir, findings: Findings) -> None:
+    """Count a segment that reached past its recording and ends with it now."""
+    if utterance.end is not None and utterance.end > end + ROUNDING:
+        where = data.tables["segments"].where(utterance.id, f"ends at {utterance.end:g} s, its recording at {end:.3f}")
+        findings.warn("segment trimmed to its recording's end", where, "its last words may be missing: check the times")
 
 
 def _recording(id: str, scan: AudioScan, rules: Rules) -> dict[str, Any]:

@@ -7,6 +7,7 @@ always the pipe. Anything else that such a corpus does (two stages, cat, scripts
 
 import hashlib
 import io
+import os
 import re
 import shlex
 import shutil
@@ -87,7 +88,7 @@ def parse_pipe(command: str, roots: list[Path]) -> list[str]:
 
 
 def transcode(id: str, arguments: list[str], folder: Path) -> Path:
-    """Run a command of `parse_pipe` and keep what it writes as FLAC; done before, it is only looked up.
+    """Run a command of `parse_pipe` and keep what it writes as FLAC; done before on the same file, it is looked up.
 
     Args:
         id: of the recording; becomes a hash, never a file name.
@@ -98,8 +99,7 @@ def transcode(id: str, arguments: list[str], folder: Path) -> Path:
         DataError: the program fails, or what it writes is no audio.
         MachineError: the program is not installed.
     """
-    key = hashlib.blake2b("\0".join([id, *arguments]).encode(), digest_size=16).hexdigest()
-    target = folder / f"{key}.flac"
+    target = copy_name(id, arguments, folder, ".flac")
     if target.exists():
         return target
     if shutil.which(arguments[0]) is None:
@@ -120,6 +120,14 @@ def transcode(id: str, arguments: list[str], folder: Path) -> Path:
     with atomic_file(target) as file:
         soundfile.write(file, samples, rate, format="FLAC", subtype=subtype)
     return target
+
+
+def copy_name(id: str, words: list[str], folder: Path, ending: str) -> Path:
+    """Name the copy of a recording after how it is made, and from what: another input file gives another name."""
+    files = [os.stat(word) for word in words if word.startswith("/") and os.path.exists(word)]
+    stamps = [f"{each.st_size} {each.st_mtime_ns}" for each in files]
+    key = hashlib.blake2b("\0".join([id, *words, *stamps]).encode(), digest_size=16).hexdigest()
+    return folder / f"{key}{ending}"
 
 
 def find_file(path: str, roots: list[Path]) -> Path | None:
@@ -171,8 +179,8 @@ def _ffmpeg_input(words: list[str]) -> list[int]:
     """Check `ffmpeg [options] -i FILE [options] -f wav [options] -` and return the position of FILE."""
     inputs = [position + 1 for position, word in enumerate(words) if word == "-i"]
     formats = [position for position, word in enumerate(words) if word == "-f"]
-    good = len(inputs) == 1 and len(formats) == 1 and formats[0] > inputs[0] and words[formats[0] + 1] == "wav"
-    if not good or words[-1] not in ("-", "pipe:1"):
+    form = words[formats[0] + 1 :][:1] if len(formats) == 1 else []
+    if len(inputs) != 1 or form != ["wav"] or formats[0] < inputs[0] or words[-1] not in ("-", "pipe:1"):
         raise DataError("ffmpeg must read one file and write WAV to the pipe: ffmpeg -i FILE -f wav - |")
     if _files("ffmpeg", words[:-1]):
         raise DataError("ffmpeg may have no other output than the pipe")

@@ -6,15 +6,17 @@ there on.
 """
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from egrecho_inner.data.audio_checks import AudioScan, scan_audio
+from egrecho_inner.data.audio_checks import NO_SAMPLES, AudioScan, scan_audio
+from egrecho_inner.data.audio_headers import close_wav
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi import DataDir
-from egrecho_inner.data.pipes import find_file, parse_pipe, transcode
+from egrecho_inner.data.pipes import copy_name, find_file, parse_pipe, transcode
 from egrecho_inner.data.scan_cache import ScanCache
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.executor import map_unordered
@@ -36,26 +38,30 @@ class Source:
     command: tuple[str, ...] = ()
     """Program and arguments that make it."""
     folder: str = ""
-    """Where the command's output is kept."""
+    """Where copies are kept: a command's output, a WAV with its length filled in. Without one they are passing."""
 
 
-def find_sources(data: DataDir, findings: Findings, transcoded: Path | None = None) -> list[Source]:
+def find_sources(
+    data: DataDir, findings: Findings, copies: Path | None = None, allow_pipes: bool = False
+) -> list[Source]:
     """Find the audio of every recording in use.
 
     Args:
         data: of `read_data_dir`.
         findings: takes commands that will not be run.
-        transcoded: folder for what commands write; None refuses them all.
+        copies: folder for audio that cannot be read where it lies.
+        allow_pipes: accept commands in known forms.
     """
     roots = [Path.cwd(), data.path.absolute()]
+    folder = str(copies.absolute()) if copies else ""
     sources = []
     for id in sorted({utterance.recording_id for utterance in data.utterances}):
         value = data.sources[id]
         if not value.endswith("|"):
-            sources.append(_file_source(id, value, roots))
+            sources.append(replace(_file_source(id, value, roots), folder=folder))
             continue
         where = data.tables["wav.scp"].where(id, value[:160])
-        if transcoded is None:
+        if not allow_pipes:
             fix = "--allow_pipes true runs sox, sph2pipe, flac and ffmpeg in plain forms, without a shell"
             findings.error("command in wav.scp is not run", where, fix)
             continue
@@ -65,7 +71,7 @@ def find_sources(data: DataDir, findings: Findings, transcoded: Path | None = No
             fix = "run it yourself and list the files it makes"
             findings.error("command in wav.scp of no known form", f"{where}: {error}", fix)
         else:
-            sources.append(Source(id, "", command=command, folder=str(transcoded.absolute())))
+            sources.append(Source(id, "", command=command, folder=folder))
     return sources
 
 
@@ -113,7 +119,19 @@ def scan_source(source: Source, decode: bool = True) -> AudioScan:
             path = str(transcode(source.id, list(source.command), Path(source.folder)))
         except DataError as error:
             return AudioScan(" ".join(source.command), fault="command failed", detail=str(error))
-    return scan_audio(path, decode)
+    scan = scan_audio(path, decode)
+    return _scan_closed(source, decode) or scan if scan.fault == NO_SAMPLES else scan
+
+
+def _scan_closed(source: Source, decode: bool) -> AudioScan | None:
+    """Scan a copy, with its length filled in, of a WAV that was never closed; None if that is not what is wrong."""
+    with tempfile.TemporaryDirectory() as passing:
+        words = ["close", os.path.abspath(source.path)]
+        copy = copy_name(source.id, words, Path(source.folder or passing), ".wav")
+        if not source.path or not (copy.exists() or close_wav(Path(source.path), copy)):
+            return None
+        scan = scan_audio(copy, decode)
+        return scan if source.folder else replace(scan, path=source.path)
 
 
 def _worthwhile_jobs(sources: list[Source]) -> int:

@@ -17,6 +17,7 @@ from egrecho_inner.data.audio_checks import AudioScan
 from egrecho_inner.data.audio_files import AudioInfo
 
 FLUSH_SECONDS = 1.0  # of scanning that a kill may cost
+VERSION = 2  # of what a scan looks for; scans of another version are made again
 
 
 class ScanCache:
@@ -55,6 +56,8 @@ class ScanCache:
         row = self.known.get(path)
         if row is None or row["stamp"] != _stamp(path) or row["decode"] != self.decode:
             return None
+        if row.get("version") != VERSION:
+            return None
         scan = row["scan"]
         info = AudioInfo(**scan["info"]) if scan["info"] else None
         return AudioScan(**{**scan, "info": info, "bad_seconds": tuple(scan["bad_seconds"])})
@@ -64,7 +67,7 @@ class ScanCache:
         stamp = _stamp(scan.path) if self.file else None
         if stamp is None:
             return
-        row = {"path": scan.path, "stamp": stamp, "decode": self.decode, "scan": asdict(scan)}
+        row = {"path": scan.path, "stamp": stamp, "decode": self.decode, "version": VERSION, "scan": asdict(scan)}
         self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.file.flush()

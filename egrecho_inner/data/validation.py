@@ -81,8 +81,7 @@ def validate(path: str | Path, rules: Rules, language: str | None = None, lookin
     looking = looking or Looking()
     found = Validation(read_data_dir(path, findings := Findings(), language), findings)
     check_kaldi(found.data, findings)
-    # a folder is named for commands to be accepted; they are dropped below and so nothing is written to it
-    sources = find_sources(found.data, findings, Path(path) if looking.allow_pipes else None)
+    sources = find_sources(found.data, findings, allow_pipes=looking.allow_pipes)
     commands = [source.id for source in sources if source.command]
     if commands:
         fix = "import-kaldi --allow_pipes true runs and checks them"

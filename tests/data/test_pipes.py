@@ -1,10 +1,13 @@
 """Commands of wav.scp: known forms pass, whatever could write, connect or start something else does not."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from egrecho_inner.data.pipes import parse_pipe
+from egrecho_inner.data.pipes import FLAGS, PROGRAMS, VALUES, parse_pipe
 from egrecho_inner.errors import DataError
 
 
@@ -60,6 +63,8 @@ def test_forms_that_corpora_use_are_read(tmp_path: Path, command: str) -> None:
         "ffmpeg -i a.wav -map ../b -f wav - |",
         "ffmpeg -i |",
         "ffmpeg -f |",
+        "ffmpeg -i a.wav -f |",
+        "ffmpeg -f wav - -i |",
         "sox -t |",
         "sox - |",
         "flac 'a.wav |",
@@ -73,3 +78,13 @@ def test_everything_else_is_refused(tmp_path: Path, command: str) -> None:
     with pytest.raises(DataError):
         parse_pipe(command, [tmp_path])
     assert not (tmp_path / "b").exists()
+
+
+WORDS = sorted({*PROGRAMS, *(word for table in (FLAGS, VALUES) for words in table.values() for word in words)})
+
+
+@given(st.lists(st.sampled_from([*WORDS, "-", "wav", "a.wav", "/dev/null", "pipe:1", "remix", "1,2", "", "'"])))
+def test_no_words_raise_anything_but_a_fault_of_the_data(words: list[str]) -> None:
+    for program in PROGRAMS:
+        with contextlib.suppress(DataError):
+            parse_pipe(" ".join([program, *words, "|"]), [Path("/")])
