@@ -1,25 +1,38 @@
-"""Manifests as JSON lines, plain or gzipped: written beside and renamed, the same lines always as the same bytes.
+"""Files and folders that are never seen half-written: made beside their place, then renamed; no other module does it.
 
-In: lines of text without newlines. Out: a file that is never seen half-written. A gzip header holds no time and no
-name, so that a repeated stage gives an identical file. Two processes may write the same path at once: each has a
-temporary file of its own. Left out: appending; a gzip file cannot be continued after a kill.
+In: bytes, text, JSON, or lines without newlines for a `.jsonl` or `.jsonl.gz`. Out: a file that is complete or absent;
+the same lines always give the same bytes, because a gzip header written here holds no time and no name. Two processes
+may write the same path at once: each has a temporary file of its own, named after host and process, and what killed
+processes left behind goes when the next one begins to write in that folder.
+Left out: appending; a gzip file cannot be continued after a kill.
 """
 
 import errno
+import fcntl
 import gzip
+import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from egrecho_inner.errors import MachineError
 
 WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-TEMPORARY = ".tmp-"  # what an unfinished file has behind its name, then host and process
+TEMPORARY = re.compile(r"\.tmp-(?P<machine>.+)-(?P<pid>\d+)\.\d+$")
+"""What an unfinished file or folder has behind its name."""
+ABANDONED = 7 * 24 * 3600
+"""Seconds after which an untouched temporary file of another machine is taken for a killed process's."""
+
+_numbers = itertools.count()
 
 
 def to_line(item: dict[str, Any]) -> str:
@@ -29,14 +42,18 @@ def to_line(item: dict[str, Any]) -> str:
 
 def write_jsonl(path: str | Path, lines: Iterable[str]) -> int:
     """Write lines to a `.jsonl` or `.jsonl.gz` file, making its folder; return how many."""
-    path, count = Path(path), 0
-    with atomic_file(path) as raw:
-        file = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
-        for line in lines:
-            file.write(f"{line}\n".encode())
-            count += 1
-        if file is not raw:
-            file.close()
+    with atomic_file(path) as file:
+        return write_lines(file, lines, packed=Path(path).suffix == ".gz")
+
+
+def write_lines(raw: BinaryIO, lines: Iterable[str], packed: bool) -> int:
+    """Write lines to an open file, gzipped or plain; return how many."""
+    file, count = gzip.GzipFile("", "wb", 6, raw, mtime=0) if packed else raw, 0
+    for line in lines:
+        file.write(f"{line}\n".encode())
+        count += 1
+    if packed:
+        file.close()  # its end; `raw` stays open
     return count
 
 
@@ -49,6 +66,17 @@ def read_lines(path: str | Path) -> Iterator[str]:
                 yield line
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, making its folder."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
+    """Write a JSON file for people and programs, making its folder."""
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name only when all of it is on the disk.
@@ -57,7 +85,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         MachineError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    beside = path.with_name(f"{path.name}{TEMPORARY}{socket.gethostname()}-{os.getpid()}")
+    beside = _beside(path)
     try:
         with _create(beside, path) as file:
             yield file
@@ -71,6 +99,72 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextmanager
+def working_folder(place: str | Path) -> Iterator[Path]:
+    """Make a folder that takes its name only when the block ends without an error; one of that name gives way.
+
+    Raises:
+        MachineError: the folder around it cannot be written.
+    """
+    place = Path(place)
+    working = _beside(place, hidden=True)
+    try:
+        working.parent.mkdir(parents=True, exist_ok=True)
+        sweep(working.parent)
+        working.mkdir()
+    except OSError as error:
+        raise _cannot_write(place, error) from error
+    try:
+        yield working
+        replace_folder(working, place)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def replace_folder(working: Path, place: Path) -> None:
+    """Rename a complete folder to its place; one of that name is moved aside first, then removed."""
+    old = place.with_name(f".{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        os.replace(place, old)
+    os.replace(working, place)
+    shutil.rmtree(old, ignore_errors=True)
+    handle = os.open(place.parent, os.O_RDONLY)  # the rename itself is on the disk, too
+    os.fsync(handle)
+    os.close(handle)
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[bool]:
+    """Hold other processes off for the time of the block; yield whether the file system has locks at all.
+
+    Processes on other machines wait too where the shared file system passes locks on (NFS 4, Lustre with `flock`).
+
+    Args:
+        path: A folder that is there, or a file, which is made and removed again.
+    """
+    path = Path(path)
+    is_folder = path.is_dir()
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            held = True
+        except OSError:  # no locks here; whatever is written still appears complete or not at all
+            held = False
+        yield held
+    finally:
+        if not is_folder:
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def digest_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def free_space(path: Path) -> int:
     """Give the free bytes of the disk that holds a path, which need not exist yet."""
     while not path.exists():
@@ -78,21 +172,52 @@ def free_space(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder: at most once per process, as it is listed for that."""
+    _sweep(str(folder.absolute()))
+
+
+@lru_cache(maxsize=10_000)
+def _sweep(folder: str) -> None:
+    for entry in os.scandir(folder):
+        found = TEMPORARY.search(entry.name)
+        if found is None:
+            continue
+        try:
+            if found["machine"] == _machine():
+                gone = not _is_alive(int(found["pid"]))
+            else:
+                gone = time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED
+            if gone and entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif gone:
+                os.unlink(entry.path)
+        except FileNotFoundError:
+            continue  # another process of this run swept it
+
+
+def _beside(path: Path, hidden: bool = False) -> Path:
+    """Name the temporary file of a path: no other writer has the same one, not even a thread of this process."""
+    return path.with_name(f"{'.' * hidden}{path.name}.tmp-{_machine()}-{os.getpid()}.{next(_numbers)}")
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """Name where a process id means something: the host, and the container on it."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        namespace = 0
+    return f"{socket.gethostname()}.{namespace}"
+
+
 def _create(beside: Path, path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        sweep(path.parent)
         return open(beside, "wb")
     except OSError as error:
         raise _cannot_write(path, error) from error
-
-
-def _sweep(path: Path) -> None:
-    """Remove what processes of this machine that were killed have left of this file."""
-    begin = f"{path.name}{TEMPORARY}{socket.gethostname()}-"
-    for left in path.parent.iterdir():
-        if left.name.startswith(begin) and not _is_alive(int(left.name[len(begin) :])):
-            left.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:
@@ -110,4 +235,4 @@ def _cannot_write(path: Path, error: OSError) -> MachineError:
         free = f"{free_space(path) / 1e6:,.1f} MB are free there; "
     except OSError:
         free = ""
-    return MachineError(f"cannot write {path} ({error.strerror}); {free}make room or mend the rights, then repeat")
+    return MachineError(f"cannot write {path} ({error.strerror}); {free}make room or fix the rights, then repeat")

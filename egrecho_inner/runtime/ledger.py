@@ -5,17 +5,13 @@ sorted by stage and id so that a repeated stage writes the same bytes; several s
 The reasons are short and without the item's own numbers ("longer than 30 s"); those go to `value`.
 """
 
-import fcntl
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from egrecho_inner.errors import DataError
-from egrecho_inner.runtime.files import to_line, write_jsonl
+from egrecho_inner.runtime.files import locked, to_line, write_jsonl
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,8 @@ class Ledger:
     def write(self, *stages: str) -> None:
         """Write the file, replacing the earlier lines of these stages (and of those in the ledger)."""
         ours = {skip.stage for skip in self.skips} | set(stages)
-        with _locked(self.path):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.path.parent):  # splits may be prepared at the same time
             kept = [skip for skip in read_ledger(self.path) if skip.stage not in ours]
             rows = sorted(kept + self.skips, key=lambda skip: (skip.stage, skip.id, skip.reason))
             write_jsonl(self.path, (to_line(asdict(row)) for row in rows))
@@ -104,18 +101,6 @@ def read_ledger(path: str | Path) -> list[Skip]:
         return [Skip(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: not a ledger of skips ({error}); delete it and run the stage again") from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold others off while a ledger is read and replaced: splits may be prepared at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _enough(skipped: int, total: int) -> str:
