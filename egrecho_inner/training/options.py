@@ -66,8 +66,6 @@ class TrainOptions:
     """Steps between two checkpoints, where that is to be more often than evaluation; a divisor of eval_steps."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept beside the best one."""
-    async_save: bool = False
-    """Write checkpoints while training goes on; takes the memory of one more copy of what is saved."""
     patience: int | None = None
     """Stop after this many evaluations without a better error rate."""
     metric: Literal["wer", "cer", "loss"] = "wer"
@@ -180,11 +178,6 @@ def check_options(options: TrainOptions) -> None:
     if options.nonfinite == "skip" and options.deepspeed:
         raise ConfigError(
             "train.nonfinite skip: DeepSpeed updates before it can be seen; use stop with train.deepspeed"
-        )
-    if options.async_save and (options.deepspeed or options.fsdp):
-        raise ConfigError(
-            f"train.async_save: {'DeepSpeed' if options.deepspeed else 'FSDP'} writes its shards itself, from all "
-            "processes; leave it out, or train without sharding"
         )
     if options.save_steps is not None and options.eval_steps % options.save_steps:
         raise ConfigError(

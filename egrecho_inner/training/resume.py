@@ -27,7 +27,7 @@ FREE = {
     # known by content, wherever the files lie
     "model.path", "data.train", "data.dev",
     "data.max_skip_ratio",
-    "train.workers", "train.logging_steps", "train.save_steps", "train.keep_checkpoints", "train.async_save",
+    "train.workers", "train.logging_steps", "train.save_steps", "train.keep_checkpoints",
     "train.report_to", "train.max_hours", "train.nonfinite", "train.nonfinite_limit", "train.rehearse",
     "train.auto_halve",
 }  # fmt: skip

@@ -2,14 +2,12 @@
 
 In: Transformers' Trainer writes its files into `.writing/checkpoint-N`; out: sealed and renamed to `checkpoint-N`,
 older ones rotated. Non-finite weights and a full disk end the run before they cost an earlier checkpoint.
-With `train.async_save` the step only copies the large files' content; a thread writes, seals, renames and rotates.
 """
 
 import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,11 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINING_ARGS_NAME
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from egrecho_inner.errors import DataError, MachineError, ModelError
 from egrecho_inner.training import adalora, checkpoint
 from egrecho_inner.training.adalora import is_adalora
-from egrecho_inner.training.background import Write, Writer, copy_of, put_off
 from egrecho_inner.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -42,19 +39,7 @@ class SavingTrainer(Trainer):
     options: TrainOptions
     fingerprint: dict[str, Any]
     saved_step = -1
-    """The step of the newest checkpoint written, loaded, or being written."""
-    writes: list[Write] | None = None
-    """The large files of the checkpoint at hand, where they are written later."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.writer = Writer()
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().train(*args, **kwargs)
-        finally:
-            self.writer.wait()
+    """The step of the newest checkpoint written or loaded."""
 
     def _get_output_dir(self, trial: Any) -> str:
         # where super()._save_checkpoint writes "checkpoint-N": beside the place it is renamed to when whole
@@ -63,7 +48,6 @@ class SavingTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.saved_step == self.state.global_step:
             return
-        self.writer.wait()
         run = Path(self.args.output_dir)
         writing = run / checkpoint.WRITING
         self.check_weights()
@@ -73,21 +57,13 @@ class SavingTrainer(Trainer):
             shutil.rmtree(writing, ignore_errors=True)
             checkpoint.check_space(run, self.checkpoint_bytes())
         self.accelerator.wait_for_everyone()
-        self.writes = [] if self.options.async_save and self.args.should_save else None
         with disk_faults_named(run, writing):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             best = self.state.best_model_checkpoint
             facts = {"step": self.state.global_step, **self.fingerprint}
-            complete = partial(
-                complete_checkpoint, self.writes or [], run, facts, self.options.keep_checkpoints, best and Path(best)
-            )
-            if self.options.async_save:
-                self.writer.start(complete)
-            else:
-                complete()
-        self.writes = None
+            complete_checkpoint(run, facts, self.options.keep_checkpoints, best and Path(best))
         self.accelerator.wait_for_everyone()
         self.saved_step = self.state.global_step
 
@@ -113,8 +89,7 @@ class SavingTrainer(Trainer):
         )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        with contextlib.nullcontext() if self.writes is None else put_off(self.writes):
-            super()._save(output_dir, state_dict)
+        super()._save(output_dir, state_dict)
         if self.args.should_save:  # a pickle that nothing reads
             (Path(output_dir) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         if is_adalora(self.model) and self.args.should_save:
@@ -122,14 +97,6 @@ class SavingTrainer(Trainer):
         head = getattr(self.model, "ctc_head", None)
         if head is not None and self.args.should_save:
             safetensors.torch.save_file(head.state_dict(), Path(output_dir) / CTC_HEAD)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.writes is None:
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        state, folder = copy_of(self.optimizer.state_dict()), Path(output_dir)
-        self.writes.append(lambda: torch.save(state, folder / OPTIMIZER_NAME))
-        torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if is_adalora(self.model):
@@ -159,11 +126,10 @@ class SavingTrainer(Trainer):
         return place
 
 
-def complete_checkpoint(writes: list[Write], run: Path, facts: dict[str, Any], keep: int, best: Path | None) -> None:
-    """Write what is still to be written, seal the checkpoint, put it in its place and delete those it makes needless.
+def complete_checkpoint(run: Path, facts: dict[str, Any], keep: int, best: Path | None) -> None:
+    """Seal the checkpoint that was written, put it in its place and delete those it makes needless.
 
     Args:
-        writes: The large files, if they were put off; emptied as they are written, for their memory.
         run: The run folder.
         facts: What the marker says besides the files.
         keep: Newest checkpoints to keep.
@@ -174,8 +140,6 @@ def complete_checkpoint(writes: list[Write], run: Path, facts: dict[str, Any], k
     """
     name, writing = f"{checkpoint.PREFIX}{facts['step']}", run / checkpoint.WRITING
     with disk_faults_named(run, writing):
-        while writes:
-            writes.pop(0)()
         checkpoint.seal(writing / name, facts)
         checkpoint.publish(writing / name, run / name)
         writing.rmdir()

@@ -110,7 +110,6 @@ class WhisperTrainer(SavingTrainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """Take the batches of one step, unless the processes agree to stop before it."""
-        self.writer.raise_fault()
         began = time.perf_counter()
         samples, broken = [], ""
         try:
@@ -195,7 +194,6 @@ class WhisperTrainer(SavingTrainer):
         if self.state.global_step == 0:
             return None
         self._save_checkpoint(self.model, None)
-        self.writer.wait()
         return Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -269,7 +267,6 @@ class WhisperTrainer(SavingTrainer):
         finally:
             self.stops.nothing_to_lose = False
         self._determine_best_metric(scores, None)
-        self.writer.wait()
         folder = Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
         if self.args.should_save and folder.is_dir() and known is None:
             normalizers = ", ".join(sorted(getattr(self.score, "normalizers", ())))

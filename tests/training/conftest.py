@@ -20,7 +20,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(cuts: Path, dev: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run whose checkpoints training waited for."""
+    """An uninterrupted run."""
     out = tmp_path_factory.mktemp("whole")
     train(cuts, out, dev)
     return out

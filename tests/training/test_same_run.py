@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs import in_child, kill_at_step, kill_in_save, same, train
+from runs import in_child, kill_at_step, kill_in_save, kill_in_seal, same, train
 from tiny import speech_cuts
 
 from egrecho_inner.errors import ConfigError
@@ -21,12 +21,12 @@ def logged(run: Path) -> list[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("when", ["between", "during"])
+@pytest.mark.parametrize("when", ["between", "saving", "sealing"])
 def test_killed_and_continued_is_the_same_run(
     cuts: Path, dev: Path, whole: Path, tmp_path: Path, workers: int, when: str
 ) -> None:
     def killed() -> None:
-        (kill_at_step if when == "between" else kill_in_save)(5 if when == "between" else 6)
+        {"between": kill_at_step, "saving": kill_in_save, "sealing": kill_in_seal}[when](5 if when == "between" else 6)
         train(cuts, tmp_path, dev, workers=workers)
 
     assert in_child(killed) == -9

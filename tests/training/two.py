@@ -1,7 +1,7 @@
 """Train under torchrun, one strategy after the other; run by test_processes.py. Lines of JSON say how each went.
 
 usage: two.py CUTS DEV OUT STRATEGY...      a strategy is ddp, a config/ds_NAME.json, kill (ddp,
-killed while a thread writes a checkpoint), again
+killed while a checkpoint is written), again
 """
 
 import json
@@ -54,7 +54,7 @@ for name in strategies:
     if name in ("kill", "again"):
         if name == "kill":
             kill_in_seal(6)
-        run(Path(out) / "kill", config, dev=Path(dev), async_save=True)
+        run(Path(out) / "kill", config, dev=Path(dev))
         continue
     run(folder / "first", config, dropout=0.0, max_steps=1)
     first = json.loads((folder / "first" / "metrics.jsonl").read_text().splitlines()[0])
