@@ -39,3 +39,8 @@ class Interrupted(UserError):
     """Stopped on request with everything saved; the same command continues (exit 75, EX_TEMPFAIL)."""
 
     exit_code = 75
+
+
+def extra_missing(package: str, extra: str) -> MachineError:
+    """Return the error of an optional package that is not installed."""
+    return MachineError(f"{package} is not installed; it comes with the extra: pip install -e '.[{extra}]'")
