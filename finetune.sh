@@ -41,6 +41,7 @@ deepspeed=
 exp=
 num_mel_bins=80
 . "$(dirname "$0")/path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 
 data=data/fbank_whisper$num_mel_bins

@@ -51,6 +51,7 @@ max_skip_ratio=
 allow_pipes=false
 
 . "$(dirname "$0")/path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 
 [ -n "$data_root" ] || [ "$stage" -gt 1 ] || die "--data_root DIR is needed: the folder that holds train, val and test"

@@ -19,6 +19,7 @@ revision=main
 out=
 
 . "$(dirname "$0")/../path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 
 out="${out:-exp/models/${model##*/}}"

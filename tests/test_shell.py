@@ -1,11 +1,18 @@
 """path.sh and local/shell.sh: what every script gives its user, under `set -euo pipefail`, from any folder."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -22,6 +29,7 @@ option=
 out_dir=
 is_lora=false
 . "$(dirname "$0")/../path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 later=1
 for n in -1 0 1 2 3; do if at_stage $n; then echo "stage $n"; fi; done
@@ -32,12 +40,12 @@ echo "at $PWD"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A repository with the two real files and one script, in a folder with a space."""
+    """A repository with the real helpers and one script, in a folder with a space."""
     root = tmp_path / "my checkout"
     (root / "local").mkdir(parents=True)
     (root / "egs").mkdir()
-    (root / "path.sh").write_text((ROOT / "path.sh").read_text())
-    (root / "local/shell.sh").write_text((ROOT / "local/shell.sh").read_text())
+    for name in ("path.sh", "local/shell.sh", "local/environment.sh"):
+        (root / name).write_text((ROOT / name).read_text())
     (root / "egs/run.sh").write_text(SCRIPT)
     return root
 
@@ -126,21 +134,104 @@ def test_a_script_works_in_the_repository_from_wherever_it_is_called(checkout, t
         assert values(done)["name"] == "x" and done.stdout.endswith(f"at {checkout}\n")
 
 
-def test_path_sh_gives_egrecho_to_ones_own_shell(checkout) -> None:
-    command = 'cd egs && . ../path.sh && egrecho --version && pwd && [ "$PYTHONUTF8" = 1 ]'
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("where", ["root", "elsewhere"])
+def test_path_sh_gives_egrecho_to_ones_own_shell_and_leaves_its_folder(
+    checkout: Path, tmp_path: Path, shell: str, where: str
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}")
+    cwd = {"root": checkout, "elsewhere": tmp_path / "mine"}[where]
+    cwd.mkdir(exist_ok=True)
+    (cwd / "local").mkdir(exist_ok=True)
+    command = f'. "{os.path.relpath(checkout / "path.sh", cwd)}" && egrecho --version && echo "$EGRECHO_ROOT" && pwd'
+    command = command.replace('. "path.sh"', ". ./path.sh") + ' && [ "$PYTHONUTF8" = 1 ] && ! type parse_options'
     variables = {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=checkout, env=variables)
-    assert done.returncode == 0 and done.stdout.startswith("egrecho ") and done.stdout.endswith(f"{checkout}\n")
+    done = subprocess.run([shell, "-c", command], capture_output=True, text=True, cwd=cwd, env=variables)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("egrecho ") and done.stdout.splitlines()[1:3] == [str(checkout), str(cwd)]
 
 
-def test_an_old_python_is_refused_in_one_line(checkout, tmp_path) -> None:
-    old = tmp_path / "python3"
-    old.write_text("#!/bin/sh\nexit 1\n")
-    old.chmod(0o755)
+def fake_python(path: Path, version: str) -> Path:
+    """Write a program that answers as a Python of that version does, and makes environments that install nothing."""
+    path.write_text(
+        f"""#!/bin/bash
+case "$1 $2" in
+  --version*) echo Python {version} ;;
+  -c*) exec {sys.executable} -c "import sys; sys.version_info = ({version.replace(".", ", ")}); ${{2#import sys;}}" ;;
+  "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+  "-m pip")
+    [ "$3" != --version ] || exit $([ -e "${{0%/*}}/../install.log" ] && echo 0 || echo 1)
+    echo "${{@:3}}" >> "$PIP_CALLS"
+    for name in $PIP_REFUSES; do case "${{@: -1}}" in *"[$name]" | *"["*test*) echo "no $name"; exit 1 ;; esac; done ;;
+  *) exec {sys.executable} "$@" ;;
+esac
+"""
+    )
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def bare(checkout: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run local/environment.sh on a machine that has the Pythons of a folder and nothing else."""
     for name in ("requirements.txt", "pyproject.toml"):
-        (checkout / name).write_text("")
-    done = run(checkout, EGRECHO_ENV=str(tmp_path / "env"), EGRECHO_PYTHON=str(old))
-    assert done.returncode == 5 and "older than Python 3.10" in done.stderr and not (tmp_path / "env").exists()
+        (checkout / name).write_text((ROOT / name).read_text())
+    (tmp_path / "bin").mkdir()
+
+    def environment(*, refuses: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
+        calls = {"PIP_CALLS": str(tmp_path / "calls"), "PIP_REFUSES": refuses}
+        command = ["bash", str(checkout / "local/environment.sh")]
+        return subprocess.run(command, capture_output=True, text=True, env={"PATH": path, **calls, **variables})
+
+    return environment
+
+
+def test_an_old_python_is_refused_in_one_line_before_anything_is_made(bare, checkout: Path, tmp_path: Path) -> None:
+    old = fake_python(tmp_path / "bin" / "python3.10", "3.10.14")
+    done = bare(EGRECHO_PYTHON=str(old))
+    assert done.returncode == 5 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: {old} (Python 3.10.14) is not Python 3.11 or newer")
+    assert "EGRECHO_PYTHON" in done.stderr and not (checkout / ".venv").exists() and not (tmp_path / "calls").exists()
+
+
+def test_a_newer_python_beside_an_old_one_is_found(bare, checkout: Path, tmp_path: Path) -> None:
+    for name, version in (("python3", "3.10.14"), ("python3.13", "3.13.1"), ("python3.12", "3.12.1")):
+        fake_python(tmp_path / "bin" / name, version)
+    done = bare()
+    assert done.returncode == 0 and done.stdout == f"{checkout}/.venv\n", done.stderr
+    assert "with Python 3.13.1" in done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[-1].partition("=")[0] for call in calls] == ["pip", "torch", ".[mini,dev]"]
+    assert bare().stderr == "" and len((tmp_path / "calls").read_text().splitlines()) == 3  # made once
+
+
+def test_the_tests_extra_contains_the_default_and_is_not_installed_again(bare, tmp_path: Path) -> None:
+    fake_python(tmp_path / "bin" / "python3", "3.12.1")
+    for extras, installs in (("test", 3), ("mini,dev", 3), ("dask", 3), ("test,other", 6)):
+        assert bare(EGRECHO_EXTRAS=extras).returncode == 0
+        assert len((tmp_path / "calls").read_text().splitlines()) == installs, extras
+
+
+def test_an_extra_that_cannot_be_installed_is_named_and_left_out_of_the_tests_alone(bare, tmp_path: Path) -> None:
+    fake_python(tmp_path / "bin" / "python3", "3.12.1")
+    done = bare(EGRECHO_EXTRAS="test", refuses="deepspeed")
+    assert done.returncode == 0 and done.stderr.count("warning: extra deepspeed was not installed") == 1, done.stderr
+    assert "ct2" not in done.stderr.partition("warning")[2] and bare(EGRECHO_EXTRAS="test").stderr == ""
+    asked = bare(EGRECHO_EXTRAS="deepspeed", refuses="deepspeed")  # by name, so it is tried again, and an error
+    assert asked.returncode == 5 and "egrecho[deepspeed] were not installed" in asked.stderr
+
+
+def test_python_versions_agree_wherever_they_are_promised() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    oldest = project["project"]["requires-python"].removeprefix(">=")
+    matrix = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["check"]["strategy"]["matrix"]
+    assert matrix["python"][0] == oldest and project["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
+    assert f"Python {oldest} to {matrix['python'][-1]}" in (ROOT / "README.md").read_text()
+    environment = (ROOT / "local/environment.sh").read_text()
+    assert all(f"python{version}" in environment for version in matrix["python"])
+    assert Version(oldest) in SpecifierSet(metadata.metadata("transformers")["Requires-Python"])
 
 
 def test_every_script_passes_shellcheck() -> None:

@@ -30,6 +30,7 @@ jobs=2
 teacher_overrides=
 overrides=
 . "$(dirname "$0")/../../path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 read -ra teacher_more <<< "$teacher_overrides"
 cuts=data/fbank_whisper80

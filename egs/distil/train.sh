@@ -53,6 +53,7 @@ label_overrides=
 filter_overrides=
 nproc=1
 . "$(dirname "$0")/../../path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 
 data=data/fbank_whisper80/${prefix}_cuts

@@ -24,6 +24,7 @@ model_name=egs/mini/nano
 exp=exp/fsdd
 overrides=
 . "$(dirname "$0")/../../path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 
 if at_stage 0; then

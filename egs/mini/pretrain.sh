@@ -21,6 +21,7 @@ exp=exp/nano
 jobs=2
 overrides=
 . "$(dirname "$0")/../../path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 read -ra more <<< "$overrides"
 sentences=data/fbank_whisper80/nano_cuts

@@ -24,6 +24,7 @@ exp=exp/mini
 jobs=2
 overrides=
 . "$(dirname "$0")/../../path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 
 finetune() {

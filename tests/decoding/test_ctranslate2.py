@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 import torch
@@ -32,7 +33,7 @@ def by_id(decoder: Decoder, cuts: CutIndex) -> dict[str, Hypothesis]:
     ids=["longest", "30s", "timestamps"],
 )
 def test_text_is_that_of_torch(options: dict, cuts: CutIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ctranslate2")
+    needs.extra("ct2", "ctranslate2")
     monkeypatch.setenv("EGRECHO_CACHE", str(tmp_path / "cache"))
     folder = str(save_tiny(tmp_path / "model", ending=2.8, seed=2))
     expected = by_id(Decoder(folder, DecodeOptions(**options, backend="torch"), CPU), cuts)
@@ -53,7 +54,7 @@ def test_text_is_that_of_torch(options: dict, cuts: CutIndex, tmp_path: Path, mo
 def test_beam_search_ends_and_has_scores(
     ending: float, cuts: CutIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ctranslate2")
+    needs.extra("ct2", "ctranslate2")
     monkeypatch.setenv("EGRECHO_CACHE", str(tmp_path / "cache"))
     folder = str(save_tiny(tmp_path / "model", ending=ending, seed=3))
     greedy = by_id(Decoder(folder, DecodeOptions(backend="torch"), CPU), cuts)
@@ -67,7 +68,7 @@ def test_beam_search_ends_and_has_scores(
 
 
 def test_a_model_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ctranslate2")
+    needs.extra("ct2", "ctranslate2")
     monkeypatch.setenv("EGRECHO_CACHE", str(tmp_path / "cache"))
     folder = converted(str(save_tiny(tmp_path / "model")), "some-digest")
     stamp = (folder / "model.bin").stat().st_mtime_ns

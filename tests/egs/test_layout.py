@@ -1,5 +1,6 @@
 """Promises about the tree: no symlinks, YAML that parses, Python and weights only where they belong."""
 
+import os
 import subprocess
 from collections.abc import Hashable
 from pathlib import Path
@@ -58,6 +59,14 @@ def test_scripts_are_strict_and_explain_themselves():
             continue
         assert text.startswith("#!/usr/bin/env bash\n#"), f"{path}: shebang, then the head comment that is --help"
         assert "set -euo pipefail" in text, path
+        if '/path.sh"\n' in text:  # sourcing it leaves the folder; all paths are from the root
+            assert '/path.sh"\ncd "$EGRECHO_ROOT"\n' in text, path
+
+
+def test_what_begins_with_a_shebang_can_be_run():
+    listed = [path for path in tracked() if path.suffix in ("", ".sh", ".py") and path.read_bytes()[:2] == b"#!"]
+    assert len(listed) > 20
+    assert [str(path.relative_to(ROOT)) for path in listed if not os.access(path, os.X_OK)] == []
 
 
 def test_the_repository_stays_small():

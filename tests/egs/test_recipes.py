@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import needs
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,7 @@ def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_mini_prints_one_table_of_three_models_and_continues(copy: Path) -> None:
+    needs.extra("mini", "espeakng_loader")
     few = "--train.max_steps 4 --train.eval_steps 2 --data.dev_limit 8"
     done = run(copy, "egs/mini/run.sh", "--overrides", few)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

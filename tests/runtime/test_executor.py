@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import needs
 import pytest
 
 from egrecho_inner.errors import ConfigError, DataError, MachineError
@@ -63,7 +64,7 @@ def test_an_unknown_executor_is_named() -> None:
 
 
 def test_a_dask_cluster_loses_nothing_with_a_killed_worker(tmp_path: Path) -> None:
-    pytest.importorskip("distributed", reason="Dask is an extra")
+    needs.extra("dask", "distributed")
     items = [(number, str(tmp_path / "died")) for number in range(40)]
     results = [result for _, result in map_unordered(die_once, items, jobs=2, executor="local", chunk=2)]
     assert (tmp_path / "died").exists() and sorted(results) == list(range(40))

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import needs
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -74,7 +75,7 @@ def test_first_step_does_not_depend_on_processes_or_accumulation(home: Path, tmp
 
 
 def test_first_step_is_the_same_under_zero(home: Path, tmp_path: Path) -> None:
-    pytest.importorskip("deepspeed")
+    needs.deepspeed()
     whole = first_step(home, tmp_path / "whole", 1, 8, 1)
     for stage in (2, 3):
         config = str(ROOT / "config" / f"ds_zero{stage}.json")

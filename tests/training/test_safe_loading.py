@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 import torch
 from runs import train
@@ -200,7 +201,7 @@ def test_checkpoints_run_nothing_although_their_marker_vouches_for_it(
 def test_deepspeeds_own_shards_are_numbers(tmp_path: Path) -> None:
     from egrecho_inner.training.pickles import check_pickles
 
-    scaler = pytest.importorskip("deepspeed.runtime.fp16.loss_scaler")
+    scaler = needs.extra("deepspeed", "deepspeed.runtime.fp16.loss_scaler")
     (tmp_path / "global_step2").mkdir()
     torch.save({"loss_scaler": scaler.LossScaler(1.0), "x": torch.ones(2)}, tmp_path / "global_step2" / "states.pt")
     check_pickles(tmp_path)

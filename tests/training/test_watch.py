@@ -6,6 +6,7 @@ import logging
 import re
 from pathlib import Path
 
+import needs
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -110,7 +111,7 @@ def test_log_lines_follow_a_progress_bar_that_takes_stderr_over(monkeypatch: pyt
 def test_wandb_works_offline_and_writes_into_the_run_folder(
     cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wandb = pytest.importorskip("wandb")
+    wandb = needs.extra("watch", "wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.chdir(tmp_path)
     train(cuts, tmp_path / "run", max_steps=3, report_to=["wandb"])
@@ -122,7 +123,7 @@ def test_wandb_works_offline_and_writes_into_the_run_folder(
 
 def test_trackio_writes_to_its_local_database(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    pytest.importorskip("trackio")
+    needs.extra("watch", "trackio")
     train(cuts, tmp_path / "run", max_steps=3, report_to=["trackio"])
     assert [path for path in (tmp_path / "trackio").rglob("*") if path.stat().st_size and path.stem == "egrecho"]
     assert len(losses(tmp_path / "run")) == 3
