@@ -6,14 +6,16 @@ a `.gz` (which cannot be entered in the middle) are kept in a hidden folder besi
 anew when the manifest changes; where that folder cannot be written, in a temporary one.
 """
 
+import errno
 import gzip
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +24,13 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from egrecho_inner.data.cuts import check_line
-from egrecho_inner.errors import DataError
+from egrecho_inner.errors import DataError, MachineError
+from egrecho_inner.runtime.files import TEMPORARY, cache_folder, locked, working_folder
 
 FORMAT = 2
 """Raised when the arrays below change, so that an older index is not read."""
+UNUSED = 30 * 24 * 3600
+"""Seconds after which an index in a cache, away from its manifest, is removed."""
 
 
 class CutIndex:
@@ -88,32 +93,72 @@ class CutIndex:
 
 
 def open_folder(path: Path, stamp: str) -> Path:
-    """Return the complete index folder of a manifest, making it when there is none for this version of the file."""
-    beside = path.with_name(f".{path.name}.index")
-    folder = beside / stamp
-    if (folder / "digest").is_file():
-        return folder
-    try:
-        beside.mkdir(exist_ok=True)
-        working = Path(tempfile.mkdtemp(prefix="making-", dir=beside))
-    except OSError:
-        working = Path(tempfile.mkdtemp(prefix="egrecho-index-"))
-        beside, folder = working.parent, working
-    try:
+    """Return the complete index folder of a manifest, making it when there is none for this version of the file.
+
+    The processes of a run ask for it at the same time: one makes it, the others wait for it.
+
+    Raises:
+        MachineError: There is no room, or no folder that can be written.
+    """
+    places = folders_of(path)
+    caches = places[1:]
+    for place in places:
+        if (place / stamp / "digest").is_file():
+            if place in caches:
+                mark_used(place)
+            return place / stamp
+    for place in places:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with locked(place / "making"):
+                if not (place / stamp / "digest").is_file():
+                    make_folder(path, place / stamp)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise MachineError(f"{place} has no room for the index of {path}; make room, then repeat") from error
+            fault = error
+            continue
+        if place in caches:
+            sweep_unused(place.parent)
+        return place / stamp
+    raise MachineError(f"{path} cannot be indexed ({fault}); set EGRECHO_CACHE to a folder that can be written")
+
+
+def folders_of(path: Path) -> list[Path]:
+    """Return where the index of a manifest may be: beside it, else in the user's cache, else in the temporary folder.
+
+    The last two are for data that cannot be written; they are found by the manifest's path.
+    """
+    name = f"{hashlib.blake2b(str(path.absolute()).encode(), digest_size=8).hexdigest()}.index"
+    temporary = Path(tempfile.gettempdir()) / f"egrecho-{os.getuid()}"
+    caches = [cache_folder("index") / name]
+    if not temporary.exists() or temporary.stat().st_uid == os.getuid():  # anyone may make a folder there
+        caches.append(temporary / name)
+    return [path.with_name(f".{path.name}.index"), *caches]
+
+
+def make_folder(path: Path, folder: Path) -> None:
+    """Index a manifest into a folder that appears when complete; those of older versions of the manifest go."""
+    with working_folder(folder) as working:
         scan(path, working)
-        if working != folder:
-            try:
-                os.rename(working, folder)
-            except OSError:
-                if not (folder / "digest").is_file():  # another process of this run was first
-                    raise
-    finally:
-        if working != folder and working.exists():
-            shutil.rmtree(working, ignore_errors=True)
-    for old in beside.iterdir() if beside.name.endswith(".index") else ():
-        if old != folder and not old.name.startswith("making-"):
+    for old in folder.parent.iterdir():
+        if old != folder and old.is_dir() and not TEMPORARY.search(old.name):
             shutil.rmtree(old, ignore_errors=True)
-    return folder
+
+
+def mark_used(beside: Path) -> None:
+    """Note that the index of a manifest is in use; those in a cache that nobody uses go after a while."""
+    with suppress(OSError):
+        if time.time() - beside.stat().st_mtime > UNUSED / 30:
+            os.utime(beside)
+
+
+def sweep_unused(root: Path) -> None:
+    """Remove the indexes of a cache that were not used for long."""
+    for beside in root.glob("*.index"):
+        with suppress(OSError):
+            if time.time() - beside.stat().st_mtime > UNUSED:
+                shutil.rmtree(beside, ignore_errors=True)
 
 
 def scan(path: Path, folder: Path) -> None:

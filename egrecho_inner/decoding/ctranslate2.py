@@ -11,9 +11,6 @@ B utterances, F mel bins, T frames.
 """
 
 import logging
-import os
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +24,7 @@ from transformers import GenerationConfig, WhisperConfig
 from egrecho_inner.decoding.recognizer import FIRST_TIMESTAMP_INDEX, Found, Recognizer, forbidden
 from egrecho_inner.errors import ConfigError, MachineError, ModelError
 from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.runtime.files import cache_folder, locked, working_folder
 from egrecho_inner.text.labels import LabelEncoder
 
 try:  # an optional package
@@ -162,24 +160,18 @@ def load_shell(path: str) -> Whisper:
 
 def converted(path: str, digest: str) -> Path:
     """Return the folder of a model in CTranslate2's format, converting it on first use."""
-    root = Path(os.environ.get("EGRECHO_CACHE", Path.home() / ".cache" / "egrecho")) / "ctranslate2"
+    root = cache_folder("ctranslate2")
     folder = root / digest.replace("/", "--")
-    if (folder / COMPLETE).is_file():
-        return folder
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        working = Path(tempfile.mkdtemp(prefix="making-", dir=root))
-    except OSError as error:
-        raise MachineError(f"{root} cannot be written ({error}); set EGRECHO_CACHE to a folder that can") from error
-    try:
-        convert(path, working / "model")
+    if not (folder / COMPLETE).is_file():
         try:
-            os.rename(working / "model", folder)
-        except OSError:
-            if not (folder / COMPLETE).is_file():  # another process was first
-                raise
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineError(f"{root} cannot be written ({error}); set EGRECHO_CACHE to a folder that can") from error
+        with locked(root / f"{folder.name}.making"):  # the processes of a run wait for the first
+            if not (folder / COMPLETE).is_file():
+                with working_folder(folder) as working:
+                    working.rmdir()  # the converter makes it
+                    convert(path, working)
     return folder
 
 

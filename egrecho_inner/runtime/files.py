@@ -165,6 +165,15 @@ def digest_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cache_folder(name: str) -> Path:
+    """Return where the user's things of one kind are kept that can be made again; it need not be there.
+
+    It is in `$EGRECHO_CACHE`, else in `egrecho` of `$XDG_CACHE_HOME`, else in `~/.cache/egrecho`.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"))
+    return Path(os.environ.get("EGRECHO_CACHE") or base / "egrecho") / name
+
+
 def free_space(path: Path) -> int:
     """Give the free bytes of the disk that holds a path, which need not exist yet."""
     while not path.exists():

@@ -17,8 +17,9 @@ from lhotse.audio import AudioSource
 from lhotse.cut import MixedCut
 from lhotse.cut.mixed import MixTrack
 
+from egrecho_inner.data import index as module
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.errors import DataError
+from egrecho_inner.errors import DataError, MachineError
 
 
 def cut_of(name: str, seconds: float = 1.5, text: str | None = "one") -> MonoCut:
@@ -82,16 +83,65 @@ def test_an_index_is_made_once_and_anew_when_the_manifest_changes(tmp_path, name
     assert [cut.id for cut in first] == ["a-0", "b-0"]
 
 
-@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
-def test_a_folder_that_cannot_be_written_costs_only_a_temporary_index(tmp_path, name: str, monkeypatch) -> None:
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch) -> Path:
+    """The user's cache, and a temporary folder, which are those of the test."""
+    monkeypatch.delenv("EGRECHO_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    (tmp_path / "data").mkdir()
-    path = write(tmp_path / "data" / name, [cut_of("a"), cut_of("b")])
-    (tmp_path / "data" / f".{name}.index").touch()  # no folder can be made there, not even by root
+    return tmp_path / "cache" / "egrecho" / "index"
+
+
+def unwritable(folder: Path, name: str, cuts: list) -> Path:
+    """Write a manifest that nothing can be kept beside, not even by root."""
+    folder.mkdir(exist_ok=True)
+    (folder / f".{name}.index").touch()
+    return write(folder / name, cuts)
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
+def test_a_folder_that_cannot_be_written_costs_only_a_temporary_index(tmp_path, name: str, cache: Path) -> None:
+    path = unwritable(tmp_path / "data", name, [cut_of("a"), cut_of("b")])
     before = sorted(tmp_path.joinpath("data").iterdir())
     assert [cut.id for cut in CutIndex(path)] == ["a-0", "b-0"]
     assert sorted(tmp_path.joinpath("data").iterdir()) == before
+
+
+def test_data_that_cannot_be_written_is_unpacked_once_for_all_processes(tmp_path, cache: Path, monkeypatch) -> None:
+    path = unwritable(tmp_path / "data", "cuts.jsonl.gz", [cut_of("a")])
+    first = CutIndex(path)
+    with monkeypatch.context() as nothing:
+        nothing.setattr("egrecho_inner.data.index.scan", None)
+        assert [cut.id for cut in CutIndex(path)] == ["a-0"]
+        monkeypatch.chdir(path.parent)
+        assert CutIndex("cuts.jsonl.gz").folder == first.folder
+    assert first.folder.parent.parent == cache
+    write(path, [cut_of("b", 2.0)])
+    other = CutIndex(unwritable(tmp_path / "more", "cuts.jsonl.gz", [cut_of("c")]))
+    assert [cut.id for cut in CutIndex(path)] == ["b-0"]
+    assert [cut.id for cut in other] == ["c-0"]
+    assert len(list(cache.glob("*/*"))) == 2, "that of the older version is gone"
+
+
+def test_a_cache_that_nobody_used_for_a_month_is_removed(tmp_path, cache: Path) -> None:
+    paths = [unwritable(tmp_path / name, "cuts.jsonl", [cut_of(name)]) for name in "abc"]
+    old, used, _ = folders = [CutIndex(path).folder.parent for path in paths[:2]] + [None]
+    for folder in folders[:2]:
+        os.utime(folder, (1, 1))
+    CutIndex(paths[1])
+    CutIndex(paths[2])
+    assert not old.exists() and used.exists() and len(list(cache.iterdir())) == 2
+
+
+def test_without_a_cache_the_temporary_folder_serves(tmp_path, cache: Path, monkeypatch) -> None:
+    (tmp_path / "cache").touch()
+    path = unwritable(tmp_path / "data", "cuts.jsonl", [cut_of("a")])
+    assert CutIndex(path).folder.parent.parent == tmp_path / f"egrecho-{os.getuid()}"
+    monkeypatch.setattr("os.getuid", lambda: 77)  # somebody else may have made a folder of our name
+    (tmp_path / "egrecho-77").mkdir()
+    with pytest.raises(MachineError, match="EGRECHO_CACHE"):
+        CutIndex(path)
 
 
 @pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
@@ -141,10 +191,18 @@ def test_a_damaged_gzip_file_is_refused_in_one_line(tmp_path, damage: str) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_processes_that_index_at_once_all_get_it(tmp_path) -> None:
+def test_processes_that_index_at_once_all_get_it(tmp_path, monkeypatch) -> None:
     path = write(tmp_path / "cuts.jsonl.gz", [cut_of(f"u{i}") for i in range(400)])
     context = get_context("fork")
-    barrier, found = context.Barrier(4), context.Queue()
+    barrier, found, made = context.Barrier(4), context.Queue(), context.Value("i", 0)
+    real = module.scan
+
+    def counted(*arguments: Path) -> None:
+        with made:
+            made.value += 1
+        real(*arguments)
+
+    monkeypatch.setattr(module, "scan", counted)
 
     def index() -> None:
         barrier.wait()
@@ -156,6 +214,7 @@ def test_processes_that_index_at_once_all_get_it(tmp_path) -> None:
     assert [found.get(timeout=60) for _ in running] == [600.0] * 4
     for process in running:
         process.join()
+    assert made.value == 1, "one unpacks, the others wait"
     assert len(list((tmp_path / ".cuts.jsonl.gz.index").iterdir())) == 1
 
 
