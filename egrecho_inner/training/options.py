@@ -13,7 +13,7 @@ from egrecho_inner.config import read_yaml
 from egrecho_inner.errors import ConfigError
 
 Optimizer = Literal["adamw", "lion", "adafactor", "sgd"]
-Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
+Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Watcher = Literal["tensorboard", "wandb", "trackio"]
 Frozen = Literal["encoder", "decoder", "embeddings", "convolutions", "positions"]
@@ -31,6 +31,10 @@ class TrainOptions:
     """Peak learning rate."""
     schedule: Schedule = "constant_with_warmup"
     """How the learning rate goes on after the warm-up."""
+    min_learning_rate: float = 0.0
+    """Where the polynomial schedule ends."""
+    power: float = 1.0
+    """Exponent of the polynomial schedule."""
     warmup_steps: float = 0.05
     """Steps of warm-up; below 1 a share of all steps."""
     optimizer: Optimizer = "adamw"
@@ -114,6 +118,9 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         max_steps=max_steps,
         learning_rate=options.learning_rate,
         lr_scheduler_type=options.schedule,
+        lr_scheduler_kwargs={"lr_end": options.min_learning_rate, "power": options.power}
+        if options.schedule == "polynomial"
+        else None,
         warmup_steps=options.warmup_steps if options.warmup_steps < 1 else int(options.warmup_steps),
         optim={"adamw": "adamw_torch_fused" if cuda else "adamw_torch", "lion": "adamw_torch"}.get(
             options.optimizer, options.optimizer

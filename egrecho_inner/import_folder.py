@@ -1,0 +1,71 @@
+#!/usr/bin/env python
+"""A folder of recordings in, cuts out: `UID.wav` (mp3, flac, m4a, ogg, ...) beside `UID.txt`, split as CSV files say.
+
+Out: `cuts_train.jsonl.gz`, `cuts_dev.jsonl.gz`, `cuts_test.jsonl.gz`, or `cuts_fold0.jsonl.gz` and so on for a folder
+too small for three splits; `skipped.jsonl`, the ledger of what was left out; `audio/` with FLAC of what libsndfile does
+not read. Missing `{train,dev,test}_files.csv` are written into the folder, so that the same clips are tested on next
+time; one that is there is never written over.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from egrecho_inner.config import run
+from egrecho_inner.data.sources.folder import STAGE, FolderData, SplitOptions, read_folder, write_splits
+from egrecho_inner.data.sources.folder_cuts import cut_folder
+from egrecho_inner.errors import MachineError
+from egrecho_inner.runtime.ledger import Ledger
+from egrecho_inner.text.languages import language_code
+
+
+def import_folder(
+    folder: str,
+    outdir: str,
+    language: str | None = None,
+    split: SplitOptions = SplitOptions(),
+    write_csv: bool = True,
+    max_skip_ratio: float = 0.1,
+) -> None:
+    """Import a folder of recordings and transcripts as cuts.
+
+    Args:
+        folder: With UID.wav (or mp3, flac, m4a, ogg, ...) and UID.txt for each recording.
+        outdir: Where the cuts go.
+        language: Code of the language of all recordings; null leaves it to training and evaluation.
+        split: How clips are divided where no CSV file says so.
+        write_csv: Write the CSV files of the splits that are missing into the folder.
+        max_skip_ratio: Share of the recordings that may be unusable.
+    """
+    ledger = Ledger(Path(outdir) / "skipped.jsonl")
+    code = language_code(language) if language else None
+    data = read_folder(Path(folder), split, ledger)
+    total = len(data.clips) + len(ledger.skips)
+    if write_csv and data.splits:
+        try:
+            written = write_splits(data)
+        except MachineError as error:  # a folder that is only read is no reason to stop
+            data.notes.append(f"the splits are not written into {folder}: {error}")
+        else:
+            data.notes += [f"wrote {path}" for path in written]
+    manifests = cut_folder(data, Path(outdir), code, ledger)
+    ledger.write(STAGE)
+    ledger.check_limit(total, max_skip_ratio, folder)
+    print(f"{folder}: {ledger.summary(total, 'recordings')}")
+    print(f"  {counts(data)}")
+    for note in data.notes:
+        print(f"  {note}")
+    for name, path in manifests.items():
+        print(f"  {name}: {path}")
+
+
+import_folder.positional = ["folder", "outdir"]
+
+
+def counts(data: FolderData) -> str:
+    """Count the clips of each split or fold."""
+    sizes = Counter(data.splits.values()) or Counter(f"fold {fold}" for fold in data.folds.values())
+    return ", ".join(f"{name} {sizes[name]}" for name in sorted(sizes))
+
+
+if __name__ == "__main__":
+    run(import_folder)

@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Personalise a Whisper on a folder of recordings: split, measure, train, measure again, decide.
+
+    egrecho personal -c config/personal.yaml my_recordings exp/me --model_path openai/whisper-tiny --language en
+
+The base is measured first. Dev chooses the checkpoint, test alone decides: the tuned model is adopted if it is better
+there, else the verdict is to keep the base. Out: `final/`, the model to use; `report.json`; `basemodel_eval_result.txt`
+and `final_eval_result.txt`; `events.jsonl`, the phases as they came. The same command continues what stopped.
+"""
+
+from pathlib import Path
+
+from egrecho_inner.config import run, to_yaml
+from egrecho_inner.data.sources.folder import SplitOptions
+from egrecho_inner.training.personal.assess import Scoring
+from egrecho_inner.training.personal.recipe import TuneOptions
+from egrecho_inner.training.personal.session import FolderOptions, PersonalRun
+
+
+def personal(
+    folder: str,
+    outdir: str,
+    model_path: str = "openai/whisper-tiny",
+    language: str | None = None,
+    tune: TuneOptions = TuneOptions(),
+    split: SplitOptions = SplitOptions(),
+    scoring: Scoring = Scoring(),
+    max_skip_ratio: float = 0.1,
+) -> None:
+    """Personalise a Whisper on a folder of recordings.
+
+    Args:
+        folder: With UID.wav (or mp3, flac, m4a, ogg, ...) and UID.txt for each recording.
+        outdir: The run folder; the same command continues what stopped there.
+        model_path: Folder or hub id of the base.
+        language: Code of the language of all recordings; null detects it.
+        tune: How the recordings are learned.
+        split: How they are divided where no CSV file says so.
+        scoring: How texts are compared.
+        max_skip_ratio: Share of the recordings that may be unusable.
+    """
+    config = to_yaml(locals())
+    data = FolderOptions(Path(folder), language, split, max_skip_ratio)
+    print(PersonalRun(data, Path(outdir), model_path, tune, scoring, config).complete())
+
+
+personal.positional = ["folder", "outdir"]
+
+if __name__ == "__main__":
+    run(personal)

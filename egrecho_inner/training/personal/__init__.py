@@ -1,0 +1,1 @@
+"""Training on a hundred recordings of one speaker: settings from the data, honest evaluation, a verdict."""

@@ -1,0 +1,131 @@
+"""Evaluations of a personal run: a model on a set of cuts into a result folder, and two of them against each other.
+
+In: a model folder, cuts. Out: `results.json`, `hyps.jsonl` and `errs.txt` as `egrecho eval` writes them, so that its
+tools read them; a `Verdict` from the paired bootstrap; the one-line texts that the specification's archive holds.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from egrecho_inner.data.index import CutIndex
+from egrecho_inner.decoding.decode import DecodeOptions
+from egrecho_inner.decoding.hypotheses import remove_logs
+from egrecho_inner.decoding.results import hypothesis_rows, read_references, results, score_set
+from egrecho_inner.decoding.session import Decoder, choose_place, decode_set
+from egrecho_inner.report.errs import write_errs
+from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
+from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
+from egrecho_inner.text.scoring import Score, match_ids, percent, score
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How texts are compared."""
+
+    normalizer: str = "auto"
+    """Applied to both sides before scoring; auto is the language's own."""
+    metric: Literal["auto", "wer", "cer"] = "auto"
+    """Word or character errors; auto takes characters where words have no spaces between them."""
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """One model on one set."""
+
+    folder: Path
+    score: Score
+    pairs: list[tuple[str, str, str]]
+    """(id, reference, hypothesis), normalised."""
+    normalizer: str
+
+    def about(self) -> dict[str, Any]:
+        """Return the figures for a report."""
+        rate, interval = self.score.error_rate, bootstrap_interval(self.score.counts)
+        return {
+            "error_rate": rate,
+            "interval": interval,
+            "utterances": self.score.utterances,
+            "words": self.score.total,
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the tuned model is against the base."""
+
+    word: Literal["better", "worse", "within noise", "undecided"]
+    delta: float | None = None
+    """Error rate of the tuned model minus that of the base."""
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the tuned model takes the base's place."""
+        return self.word == "better"
+
+
+def assess(
+    model: Path | str, cuts: Path, folder: Path, language: str | None, scoring: Scoring, device: str = "auto"
+) -> Assessed:
+    """Decode a set and score it; what the folder holds of the same model and cuts is not decoded again."""
+    decoder = Decoder(str(model), DecodeOptions(language=language), choose_place(device, "auto"))
+    index = CutIndex(cuts)
+    references = read_references(index, None, decoder.transcriber.model.config.num_mel_bins, language)
+    decoded = decode_set(decoder, index, references, folder)
+    scored = score_set(references, decoded.hypotheses, scoring.normalizer, scoring.metric)
+    summary = results(scored, list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
+    write_jsonl(folder / "hyps.jsonl", map(to_line, hypothesis_rows(references, decoded.hypotheses)))
+    write_errs(folder / "errs.txt", scored.pairs, scored.score, f"normaliser {scored.normalizer.name}")
+    write_json(folder / "results.json", summary)
+    remove_logs(folder)
+    return Assessed(folder, scored.score, scored.pairs, scored.normalizer.name)
+
+
+def judge(base: Sequence[Assessed], tuned: Sequence[Assessed]) -> Verdict:
+    """Compare the tuned model with the base on the same utterances, of one set or of several together."""
+    before, after = (pool(parts) for parts in (base, tuned))
+    match_ids({name: "" for name in before.ids}, {name: "" for name in after.ids})
+    order = {name: row for row, name in enumerate(after.ids)}
+    counts = after.counts[[order[name] for name in before.ids]]
+    found = paired_bootstrap(before.counts, counts)
+    if found is None:
+        return Verdict("undecided")
+    word: Any = "within noise" if not found.significant else "better" if found.delta < 0 else "worse"
+    return Verdict(word, found.delta, found.low, found.high)
+
+
+def pool(parts: Iterable[Assessed]) -> Score:
+    """Score several sets as one."""
+    parts = list(parts)
+    return score([pair for part in parts for pair in part.pairs], parts[0].score.metric)
+
+
+def write_text(path: Path, name: str, sets: dict[str, Assessed]) -> None:
+    """Write the error rates of one model for people, a line for each set."""
+    lines = [f"model: {name}"]
+    for part, found in sets.items():
+        about, metric = found.about(), found.score.metric.upper()
+        low, high = about["interval"] or (None, None)
+        lines.append(
+            f"{part}: {metric} {percent(about['error_rate'])} % (95 % interval {percent(low)} to {percent(high)}), "
+            f"{about['utterances']} utterances, {about['words']} reference tokens, normaliser {found.normalizer}"
+        )
+    with atomic_file(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file is complete or absent."""
+    with atomic_file(path) as file:
+        file.write(f"{json.dumps(content, indent=2, ensure_ascii=False, default=plain)}\n".encode())
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy's numbers and paths into what JSON knows."""
+    return value.item() if isinstance(value, np.generic) else str(value)
