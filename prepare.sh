@@ -25,6 +25,7 @@
 #   --perturb_speed BOOL     three-fold speed perturbation of train (true)
 #   --features KIND          offline: stored; none: computed while training (offline)
 #   --num_mel_bins N         80, or 128 for large-v3 (80)
+#   --ids I                  auto: PREFIX-SPLIT- before the ids that splits share; prefix: always; keep: refuse (auto)
 #   --channel C              of stereo files: mix, 0, 1 or error (error)
 #   --musan DIR              folder with music/, noise/, speech/
 #   --jobs N                 processes (4, or the number of cores if that is less)
@@ -43,6 +44,7 @@ out=data
 perturb_speed=true
 features=offline
 num_mel_bins=80
+ids=auto
 channel=error
 musan=
 jobs=
@@ -78,7 +80,7 @@ done
 
 manifests=$out/manifests
 fbank=$out/fbank_whisper$num_mel_bins
-reading=(--channel "$channel" --allow_pipes "$allow_pipes")
+reading=(--channel "$channel" --allow_pipes "$allow_pipes" --scans "$manifests/${prefix}_scans.jsonl")
 [ -z "$language" ] || reading+=(--language "$language")
 storing=(--features "$features" --num_mel_bins "$num_mel_bins" --ledger "$manifests/skipped.jsonl")
 work=(--jobs "$jobs" --executor "$executor")
@@ -92,10 +94,12 @@ if at_stage 0; then
 fi
 
 if at_stage 1; then
+  others=()
+  for split in $splits; do others+=(--other_splits+ "$data_root/$split"); done
   for split in $splits; do
     log "stage 1: import $data_root/$split"
-    egrecho import-kaldi "$data_root/$split" --prefix "$prefix" --split "$split" --out "$manifests" \
-      --max_skip_ratio "$(ratio "$split")" "${reading[@]}" "${work[@]}"
+    egrecho import-kaldi "$data_root/$split" --prefix "$prefix" --split "$split" --out "$manifests" --ids "$ids" \
+      --max_skip_ratio "$(ratio "$split")" "${others[@]}" "${reading[@]}" "${work[@]}"
   done
 fi
 

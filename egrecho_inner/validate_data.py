@@ -14,6 +14,7 @@ from egrecho_inner.data.kaldi_fix import Fix, fix_data_dir
 from egrecho_inner.data.manifests import Channel, Rules
 from egrecho_inner.data.validation import Looking, Validation, check_overlap, validate
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.ledger import enough
 
 
 def validate_data(
@@ -83,6 +84,7 @@ def judge(found: Validation, max_skip_ratio: float) -> str:
         reasons.append(f"{errors:,} errors, the first: {first.kind} ({first.first[0]})")
     if skips > max_skip_ratio * total:
         reasons.append(f"{skips:,} of {total:,} utterances would be left out ({100 * max_skip_ratio:g} % allowed)")
+        reasons[-1] += f"; mend them, or allow it with --max_skip_ratio {enough(skips, total)}"
     return "; ".join(reasons)
 
 

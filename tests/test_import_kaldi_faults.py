@@ -203,6 +203,7 @@ def test_test_sets_keep_what_is_long_empty_or_silent_and_lose_nothing_else(
     edit("text", "u3 Từ số 3.", "u3")(path)
     _, supervisions, _ = imported(path, split="test")
     assert [row["id"] for row in supervisions] == ["u0", "u1", "u2", "u3"]
+    (path / "out" / "x_supervisions_test.jsonl").unlink()  # its ids are free again
     code, message = failed_train(path, capsys)
     assert code == 3 and "3 of 4 would be left out" in message
     _, supervisions, skips = imported(path, max_skip_ratio=1.0)

@@ -167,6 +167,25 @@ def test_a_missing_table_stops_before_anything_is_written(corpus, tmp_path) -> N
     assert not (tmp_path / "data").exists() or not snapshot(tmp_path / "data")
 
 
+def test_splits_that_share_ids_just_work_and_audio_is_decoded_once(corpus, tmp_path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(corpus / "test", tmp_path / split)
+        wav = (tmp_path / split / "wav.scp").read_text().replace("t2.wav", "long a.flac")
+        (tmp_path / split / "wav.scp").write_text(wav)
+    options = ("--data_root", tmp_path, "--prefix", "x", "--out", tmp_path / "data", "--splits", "val train")
+    done = prepare(*options, "--stop_stage", 2, "--perturb_speed", "false")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("id that another split has, too (2); all ids of this split begin with 'x-") == 2
+    ids = {
+        split: [cut["id"] for cut in lines(tmp_path / f"data/cuts/x_cuts_{split}.jsonl")] for split in ("train", "val")
+    }
+    assert ids == {split: [f"x-{split}-t1-0", f"x-{split}-t2-0"] for split in ids}
+    scans = [Path(scan["path"]).name for scan in lines(tmp_path / "data/manifests/x_scans.jsonl")]
+    assert sorted(scans) == ["long a.flac", "t1.wav"]
+    done = prepare(*options, "--stage", 1, "--stop_stage", 1, "--ids", "keep")
+    assert done.returncode == 3 and "val/text:1: id t1 is also in" in done.stderr
+
+
 def test_help_names_every_option() -> None:
     text = prepare("--help").stdout
     script = (ROOT / "prepare.sh").read_text().split("parse_options")[0]
@@ -208,7 +227,8 @@ def test_killed_anywhere_and_repeated_gives_the_same_bytes(corpus, prepared) -> 
         # archives are named by path, and job.json has the hash of such names: both differ with the folder
         texts = {name: gzip.decompress(data) if name.endswith(".gz") else data for name, data in files.items()}
         old, new = str(out).encode(), str(prepared[0]).encode()
-        compared = [name for name in texts if not name.endswith(("job.json", ".html")) and "musan" not in name]
+        beside = ("job.json", ".html", "_scans.jsonl")  # scans are remembered in the order they were made
+        compared = [name for name in texts if not name.endswith(beside) and "musan" not in name]
         return {name: texts[name].replace(old, new) for name in compared}
 
     assert portable(snapshot(out)) == portable(clean)

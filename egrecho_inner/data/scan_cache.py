@@ -38,11 +38,10 @@ class ScanCache:
     def __enter__(self) -> "ScanCache":
         if self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                self._read()
+            torn = self.path.exists() and self._read()
             self.file = open(self.path, "a", encoding="utf-8")
-            if self.file.tell():
-                self.file.write("\n")  # after a line that a kill tore
+            if torn:
+                self.file.write("\n")
         return self
 
     def __exit__(
@@ -73,7 +72,9 @@ class ScanCache:
             self.file.flush()
             self.flushed = time.monotonic()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Read what is known, and return whether a kill tore the last line."""
+        line = "\n"
         with open(self.path, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
@@ -81,6 +82,7 @@ class ScanCache:
                     self.known[row["path"]] = row
                 except (ValueError, TypeError, KeyError):
                     continue
+        return not line.endswith("\n")
 
 
 def _stamp(path: str) -> list[int] | None:

@@ -96,9 +96,11 @@ def validate(path: str | Path, rules: Rules, language: str | None = None, lookin
 def check_overlap(test: Validation, train: Validation) -> None:
     """Look for what a test set shares with its train set: audio (an error), speakers and transcripts."""
     findings, wav_scp = test.findings, test.data.tables.get("wav.scp")
+    _report_uncompared(test, train)
     if wav_scp is None:
         return  # an error already
-    of_train = {scan.digest: id for id, scan in train.scans.items() if scan.digest}
+    # silences of one length are alike, and no leak
+    of_train = {scan.digest: id for id, scan in train.scans.items() if scan.digest and scan.peak}
     for id, scan in test.scans.items():
         if scan.digest in of_train:
             where = wav_scp.where(id, f"is {of_train[scan.digest]} of {train.data.path}")
@@ -115,6 +117,24 @@ def check_overlap(test: Validation, train: Validation) -> None:
     if shared:
         where = f"{len(shared):,} of {len(test.data.utterances):,}, as {shared[0].id}: {shared[0].text[:60]}"
         findings.add("note", "transcripts that are also in train", where, "usual for commands and digits", len(shared))
+
+
+def _report_uncompared(test: Validation, train: Validation) -> None:
+    """Note what of the training data could not be compared: nothing found there is no proof that nothing is shared."""
+    findings, path = test.findings, train.data.path
+    for group in train.findings.of("error"):
+        kind = f"fault of the training data, which is not compared as a whole: {group.kind}"
+        findings.error(kind, group.first[0], f"mend it first: egrecho validate-data {path}", group.count)
+    if not (test.scans and train.scans):
+        findings.warn("audio not compared with train", str(path), "--audio true compares every file")
+        return
+    unread = [id for id in train.data.sources if not (train.scans.get(id) and train.scans[id].digest)]
+    used = {utterance.recording_id for utterance in train.data.utterances}
+    unread = [id for id in unread if id in used]
+    if unread:
+        where = f"{path}/wav.scp: {', '.join(unread[:5])}"
+        fix = "broken files, and commands, which are not run here"
+        findings.warn("training audio that was not compared", where, fix, len(unread))
 
 
 def normal_text(text: str) -> str:

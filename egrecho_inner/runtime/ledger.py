@@ -88,7 +88,7 @@ class Ledger:
         )
         raise DataError(
             f"{what}: {len(skips):,} of {total:,} would be left out, more than the limit of {100 * max_skip_ratio:g} % "
-            f"({reasons}); first: {first}; mend them, or allow it with --max_skip_ratio {_enough(len(skips), total)}"
+            f"({reasons}); first: {first}; mend them, or allow it with --max_skip_ratio {enough(len(skips), total)}"
         )
 
 
@@ -103,6 +103,6 @@ def read_ledger(path: str | Path) -> list[Skip]:
         raise DataError(f"{path}: not a ledger of skips ({error}); delete it and run the stage again") from error
 
 
-def _enough(skipped: int, total: int) -> str:
+def enough(skipped: int, total: int) -> str:
     """Return the smallest three-digit ratio that would let this many pass."""
     return f"{min(1.0, -(-skipped * 1000 // max(total, 1)) / 1000):g}"

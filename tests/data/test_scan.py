@@ -42,7 +42,9 @@ def test_a_remembered_scan_equals_a_new_one(tmp_path: Path, scanned: list[str]) 
     first = scan_sources(sources)
     assert scan_sources(sources, remembered=memory) == first
     scanned.clear()
+    content = memory.read_bytes()
     assert scan_sources(sources, remembered=memory) == first
+    assert memory.read_bytes() == content
     assert scanned == ["none.wav"]  # of a file that is not there nothing is remembered
     assert scan_sources(sources, decode=False, remembered=memory) == scan_sources(sources, decode=False)
 

@@ -136,3 +136,38 @@ def test_the_same_audio_twice_is_a_warning(tmp_path: Path) -> None:
     soundfile.write(path / "b.flac", soundfile.read(path / "a.flac", dtype="int16")[0], 8000, format="WAV")
     groups = {group.kind: group.first for group in validate(path, Rules()).findings.of("warning")}
     assert groups["same audio under several ids"] == [f"{path}/wav.scp:2: b is the same as a"]
+
+
+def test_what_of_train_was_not_compared_is_no_proof(tmp_path: Path) -> None:
+    """A leak check that looked at nothing must not pass."""
+    pitches = {"a": 300, "b": 400}
+    test = make_dir(tmp_path / "test", {"x": 400}, "bob")
+
+    def found(train: Path, **looking: bool) -> dict[str, list[str]]:
+        result = validate(test, Rules(), looking=Looking(**looking))
+        check_overlap(result, validate(train, Rules(), looking=Looking(**looking)))
+        return {f"{group.level} {group.kind}": group.first for group in result.findings.of("error", "warning")}
+
+    train = make_dir(tmp_path / "train", pitches, "ann")
+    assert "error audio that is also in train" in found(train)
+    assert found(train, audio=False)["warning audio not compared with train"] == [str(train)]
+    (train / "b.flac").write_bytes(b"<html>")
+    groups = found(train)
+    assert groups["warning training audio that was not compared"] == [f"{train}/wav.scp: b"]
+    (train / "wav.scp").write_text(f"a a.flac\nb flac -c -d -s {tmp_path}/test/x.flac |\n")
+    groups = found(train, allow_pipes=True)
+    assert groups["warning training audio that was not compared"] == [f"{train}/wav.scp: b"]
+    whole = "fault of the training data, which is not compared as a whole: "
+    assert f"error {whole}command in wav.scp is not run" in found(train)
+    (train / "text").unlink()
+    assert found(train)[f"error {whole}missing file"] == [f"{train}/text"]
+
+
+def test_silences_of_one_length_are_no_leak(tmp_path: Path) -> None:
+    dirs = [make_dir(tmp_path / name, {f"{name}-a": 300, f"{name}-b": 500}, name) for name in ("train", "test")]
+    for path in dirs:
+        soundfile.write(path / f"{path.name}-b.flac", np.zeros(8000), 8000)
+    keeping = Rules(keep_empty=True)
+    test, train = (validate(path, keeping) for path in reversed(dirs))
+    check_overlap(test, train)
+    assert test.findings.count("error") == 1  # the two tones of one pitch
