@@ -19,13 +19,10 @@ from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import ConfigError, MachineError
+from egrecho_inner.training import loaders
 from egrecho_inner.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
-
-
-_LOADER_DIED = "DataLoader worker (pid"  # without the bracket it is how torch names an error inside a living one
-LOADER_REMEDY = "Most often the machine's memory is full: fewer train.workers, a smaller batch.max_duration"
 
 
 class OutOfMemory(MachineError):
@@ -39,16 +36,6 @@ def bound_kernel_cache() -> None:
     It is read once, at the first convolution.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
-
-
-def told_of_dead_loader(error: BaseException) -> str:
-    """Return what an exception says of a loader process that died; empty if it is about something else.
-
-    One that is killed while it hands over a batch shows as the end of a pipe before torch notices.
-    """
-    if isinstance(error, (EOFError, ConnectionError)):
-        return f"DataLoader worker ended while it handed over a batch ({type(error).__name__})."
-    return " ".join(str(error).split()) if isinstance(error, RuntimeError) and _LOADER_DIED in str(error) else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -90,9 +77,9 @@ def faults_named() -> Iterator[None]:
                 "out of memory outside of a batch (optimizer or evaluation): set batch.max_duration lower, freeze "
                 "parts, use an adapter, or shard the optimizer with train.deepspeed config/ds_zero2.json"
             ) from error
-        if not (text := told_of_dead_loader(error)):
+        if not (text := loaders.death(error)):
             raise
-        raise MachineError(f"{text} {LOADER_REMEDY}; the same command continues from the last checkpoint") from error
+        raise MachineError(f"{text} {loaders.REMEDY}; the same command continues from the last checkpoint") from error
 
 
 def describe(rows: int, longest: float, tokens: int, batch: BatchOptions, step: int | str) -> str:

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from egrecho_inner.data.dataset import single_thread
 from egrecho_inner.errors import Interrupted
+from egrecho_inner.training.loaders import LoaderDeaths
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Stops:
         self.run, self.max_hours = run, max_hours
         self.reason: str | None = None
         self.nothing_to_lose = False
+        self.loaders = LoaderDeaths()
         self.began = self.noticed = time.monotonic()
         self.before: dict[int, Any] = {}
 
@@ -53,6 +56,7 @@ class Stops:
     ) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        self.loaders.unwatch()
         if isinstance(error, Interrupted) and self.run.is_dir():
             (self.run / NOTE).write_text(f"{error}\n", encoding="utf-8")
 
@@ -83,19 +87,20 @@ class Stops:
         return self.reason is not None
 
 
-def heed_parent_only() -> None:
-    """Let a loader process live on when the terminal or a scheduler signals the whole group; its parent may end it.
+def start_worker(number: int) -> None:
+    """Begin a loader process, which lives on when a terminal or a scheduler signals the whole group.
 
-    Ignoring SIGTERM outright would make the parent wait for ever when it ends its loaders with that signal.
+    Its parent may end it: ignoring SIGTERM outright would make the parent wait for ever when it does.
     """
-    for number in SIGNALS:
-        if number != signal.SIGTERM:
-            signal.signal(number, signal.SIG_IGN)
+    single_thread(number)
+    for each in SIGNALS:
+        if each != signal.SIGTERM:
+            signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=leave_when_parent_says, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def leave_when_parent_says() -> None:
+def end_with_parent() -> None:
     """Wait for a SIGTERM that the parent sent."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass

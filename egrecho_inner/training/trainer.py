@@ -21,16 +21,16 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader, single_thread
+from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader
 from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import DataError, Interrupted, MachineError
-from egrecho_inner.training import checkpoint, flops, memory, sharding, strategy
+from egrecho_inner.training import checkpoint, flops, loaders, memory, sharding, strategy
 from egrecho_inner.training.frozen import FrozenEncoder
 from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
 from egrecho_inner.training.saving import SavingTrainer
-from egrecho_inner.training.stops import Stops, heed_parent_only
+from egrecho_inner.training.stops import Stops, start_worker
 from egrecho_inner.training.watch import Tally
 
 logger = logging.getLogger(__name__)
@@ -72,10 +72,12 @@ class WhisperTrainer(SavingTrainer):
         self.remove_callback(PrinterCallback)  # Metrics prints
         self.model_accepts_loss_kwargs = True
         self.options, self.batches, self.plan = options, batches, plan
-        self.score, self.fingerprint = score, fingerprint
+        self.score, self.fingerprint = score, dict(fingerprint)
         self.stops, self.max_skips = stops, max_skips
         self.tally = Tally()
         self.stopped: str | None = None
+        self.place: dict[str, int] | None = None
+        """Of a stream, when the step at hand has been taken."""
         self.counter = flops.Counter(self.accelerator.unwrap_model(model))
         self.peak_flops = flops.peak(args.device, options.precision)
         self.frozen: FrozenEncoder | None = None
@@ -112,10 +114,12 @@ class WhisperTrainer(SavingTrainer):
         """Take the batches of one step, unless the processes agree to stop before it."""
         began = time.perf_counter()
         samples, broken = [], ""
+        self.stops.loaders.watch()  # the loader processes began with this epoch_iterator
         try:
-            samples = [next(epoch_iterator) for _ in range(num_batches)]
-        except (RuntimeError, EOFError, ConnectionError) as error:
-            if not (broken := memory.told_of_dead_loader(error)):
+            with self.stops.loaders.waiting():
+                samples = [next(epoch_iterator) for _ in range(num_batches)]
+        except Exception as error:
+            if not (broken := loaders.death(error, self.stops.loaders)):
                 raise
         self.tally.waited += time.perf_counter() - began
         self.tally.ids = [sample.pop("ids") for sample in samples]
@@ -129,8 +133,7 @@ class WhisperTrainer(SavingTrainer):
             self.stopped = stop
             self.control.should_training_stop = self.control.should_save = True
             return [], None
-        if states[-1]:
-            self.fingerprint = {**self.fingerprint, "stream": states[-1]}
+        self.place = states[-1]
         if self.frozen is not None:
             with self.accelerator.autocast():
                 for sample, ids in zip(samples, self.tally.ids, strict=True):
@@ -179,7 +182,7 @@ class WhisperTrainer(SavingTrainer):
             return
         step = f"checkpoint-{self.state.global_step} is complete; the same command continues"
         if self.stopped.startswith("!"):
-            raise MachineError(f"{self.stopped[1:]} {memory.LOADER_REMEDY}; {step}")
+            raise MachineError(f"{self.stopped[1:]} {loaders.REMEDY}; {step}")
         raise Interrupted(f"{self.stopped}: stopped at step {self.state.global_step}/{self.state.max_steps}; {step}")
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
@@ -239,6 +242,8 @@ class WhisperTrainer(SavingTrainer):
         self, tr_loss: Any, grad_norm: Any, model: nn.Module, trial: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Log; save; then evaluate, so that being killed while decoding costs no step."""
+        if self.place is not None:  # only now: a step that fails is taken again from the same place
+            self.fingerprint["stream"] = self.place
         evaluate, save = self.control.should_evaluate, self.control.should_save
         self.control.should_evaluate = self.control.should_save = False
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
@@ -301,9 +306,3 @@ class WhisperTrainer(SavingTrainer):
         if "loss" in logs:
             logs |= self.tally.speed(self.args.world_size, self.peak_flops)
         super().log(logs)
-
-
-def start_worker(number: int) -> None:
-    """Begin a loader process."""
-    single_thread(number)
-    heed_parent_only()

@@ -1,8 +1,10 @@
 """Told to stop, a run saves and leaves with 75; two never write one folder; a full disk costs nothing."""
 
+import functools
 import io
 import json
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -10,12 +12,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from runs import in_child, kill_at_step, same, train
 
 from egrecho_inner.errors import ConfigError, Interrupted, MachineError
 from egrecho_inner.training import checkpoint, lock
+from egrecho_inner.training.loaders import LoaderDeaths
 from egrecho_inner.training.lock import RunLock
 from egrecho_inner.training.stops import NOTE, Stops
 
@@ -166,6 +171,67 @@ def test_disk_that_fills_up_while_saving_costs_nothing(cuts: Path, whole: Path, 
     assert same(tmp_path / "final", whole / "final")
 
 
+def kill_loaders(where: str) -> None:
+    """Make this process lose its loader processes in the middle of step 5, and wait until it has been told so."""
+    from egrecho_inner.training.trainer import WhisperTrainer
+
+    owner, name = {
+        "forward": (WhisperTrainer, "compute_loss"),
+        "clipping": (WhisperTrainer, "_get_grad_norm"),
+        "optimizer": (torch.optim.AdamW, "step"),
+        "logging": (WhisperTrainer, "log"),
+    }[where]
+    kept, calls = getattr(owner, name), []
+
+    def bereft(*args: Any, **kwargs: Any) -> Any:
+        calls.append(where)
+        if len(calls) == 5:
+            for child in multiprocessing.active_children():
+                child.kill()
+            for _ in range(100):  # where torch's handler would raise
+                time.sleep(0.002)
+        return kept(*args, **kwargs)
+
+    functools.update_wrapper(bereft, kept)
+    setattr(owner, name, bereft)
+
+
+@pytest.mark.parametrize("where", ["forward", "clipping", "optimizer", "logging"])
+def test_loader_that_dies_in_the_middle_of_a_step_costs_nothing(
+    cuts: Path, whole: Path, tmp_path: Path, where: str
+) -> None:
+    def bereft() -> None:
+        kill_loaders(where)
+        train(cuts, tmp_path, workers=2)
+
+    assert in_child(bereft) == MachineError.exit_code
+    assert checkpoint.steps(tmp_path)[0][0] == 5, "the step that it happened in was finished and saved"
+    train(cuts, tmp_path)
+    assert same(tmp_path / "final", whole / "final")
+
+
+def test_death_of_a_loader_is_raised_where_a_batch_is_taken_and_nowhere_else() -> None:
+    def torchs(number: int, frame: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    before = signal.signal(signal.SIGCHLD, torchs)
+    try:
+        deaths = LoaderDeaths()
+        deaths.watch()
+        with deaths.waiting():
+            pass
+        with pytest.raises(RuntimeError, match="pid 7"), deaths.waiting():
+            signal.raise_signal(signal.SIGCHLD)
+        deaths.error = None
+        signal.raise_signal(signal.SIGCHLD)
+        with pytest.raises(RuntimeError, match="pid 7"), deaths.waiting():
+            pytest.fail("a batch of dead processes would be waited for without end")
+        deaths.unwatch()
+        assert signal.getsignal(signal.SIGCHLD) is torchs
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_dead_loader_is_named_and_the_step_is_saved(cuts: Path, whole: Path, tmp_path: Path) -> None:
     def bereft() -> None:
         import multiprocessing
@@ -181,6 +247,7 @@ def test_dead_loader_is_named_and_the_step_is_saved(cuts: Path, whole: Path, tmp
 
     code = in_child(bereft)
     assert code == MachineError.exit_code
+    assert checkpoint.steps(tmp_path)[0][0] >= 4, "no step that was taken is lost"
     train(cuts, tmp_path)
     assert same(tmp_path / "final", whole / "final")
 

@@ -1,0 +1,81 @@
+"""Loader processes that die: found out between two steps, never in the middle of one.
+
+torch raises RuntimeError from its handler of SIGCHLD, wherever the program happens to be; inside the optimizer that
+leaves half of the weights updated, and nothing to save. Here the error waits until a batch is taken. In: a training
+loop, which calls `watch` once the processes are there and takes batches within `waiting`. Out: the error, raised there.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+REMEDY = "Most often the machine's memory is full: fewer train.workers, a smaller batch.max_duration"
+_DIED = "DataLoader worker (pid"  # without the bracket it is how torch names an error inside a living one
+
+
+class LoaderDeaths:
+    """Hold torch's error back while a step is taken."""
+
+    def __init__(self) -> None:
+        self.error: RuntimeError | None = None
+        self.may_raise = False
+        self.torchs: Callable[..., Any] | None = None
+
+    def watch(self) -> None:
+        """Take the place of torch's handler, which is set when the first loader processes begin."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # torch sets none either
+        handler = signal.getsignal(signal.SIGCHLD)
+        if callable(handler) and handler != self.note:
+            self.torchs = handler
+            signal.signal(signal.SIGCHLD, self.note)
+
+    def unwatch(self) -> None:
+        """Give torch its handler back."""
+        if self.torchs is not None:
+            signal.signal(signal.SIGCHLD, self.torchs)
+            self.torchs = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handle SIGCHLD: let torch look which process ended, and keep its error."""
+        try:
+            self.torchs(number, frame)
+        except RuntimeError as error:
+            self.error = error
+            if self.may_raise:
+                self.may_raise = False
+                raise
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let the error through: half a message of the dead process would be waited for without end.
+
+        Raises:
+            RuntimeError: A loader process has died, now or since the last time.
+        """
+        self.may_raise = True
+        try:
+            if self.error is not None:
+                raise self.error
+            yield
+        finally:
+            self.may_raise = False
+
+
+def death(error: BaseException, deaths: LoaderDeaths | None = None) -> str:
+    """Return what an exception says of a loader process that died; empty if it is about something else.
+
+    One that is killed while it hands over a batch shows as the end of a pipe before torch notices, or as half a batch.
+
+    Args:
+        error: Raised while a batch was taken.
+        deaths: What is known of the loader processes.
+    """
+    if deaths is not None and deaths.error is not None:
+        error = deaths.error
+    if isinstance(error, (EOFError, ConnectionError)):
+        return f"DataLoader worker ended while it handed over a batch ({type(error).__name__})."
+    return " ".join(str(error).split()) if isinstance(error, RuntimeError) and _DIED in str(error) else ""
