@@ -1,0 +1,112 @@
+"""Conditions on tags, in order: what a document or window must fulfil to be kept.
+
+In: a list of conditions from a YAML file, and the tags of one item. Out: the first condition that fails, or none. A
+missing tag, an unknown key or a value of another type is an error: nothing passes because nobody looked.
+
+    conditions:
+      - {tag: text_language, equals: en}
+      - {tag: casing, one_of: [mixed, lower]}
+      - {tag: edit_distance, at_most: 0.5}
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from egrecho_inner.errors import ConfigError, DataError
+
+Scalar = bool | int | float | str
+TESTS = ("equals", "one_of", "not_in", "at_least", "at_most")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition on one tag."""
+
+    tag: str
+    """Name of the tag, of the document or of the window."""
+    equals: Scalar | None = None
+    """The tag is this."""
+    one_of: list[Scalar] | None = None
+    """The tag is one of these."""
+    not_in: list[Scalar] | None = None
+    """The tag is none of these."""
+    at_least: float | None = None
+    """The tag is this or more."""
+    at_most: float | None = None
+    """The tag is this or less."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in TESTS if getattr(self, name) is not None]
+        if not given:
+            raise ConfigError(f"the condition on '{self.tag}' tests nothing; give one of {', '.join(TESTS)}")
+        if [] in (self.one_of, self.not_in):
+            raise ConfigError(f"the condition on '{self.tag}' has an empty list; nothing is in it")
+        if len(given) > 1 and set(given) != {"at_least", "at_most"}:
+            raise ConfigError(f"the condition on '{self.tag}' has {' and '.join(given)}; make two conditions of them")
+
+    def holds(self, value: Scalar) -> bool:
+        """Tell whether a tag's value fulfils the condition.
+
+        Raises:
+            DataError: The value is of another type than what it is compared with.
+        """
+        if self.at_least is not None or self.at_most is not None:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise DataError(f"tag '{self.tag}' is {value!r}, no number; at_least and at_most want one")
+            low = self.at_least is None or value >= self.at_least
+            return low and (self.at_most is None or value <= self.at_most)
+        wanted = self.one_of or self.not_in or [self.equals]
+        if not any(same_type(value, each) for each in wanted):
+            raise DataError(
+                f"tag '{self.tag}' is {value!r}, a {type(value).__name__}, but it is compared with {wanted[0]!r}; "
+                "use the same type"
+            )
+        found = any(value == each for each in wanted if same_type(value, each))
+        return not found if self.not_in is not None else found
+
+    def __str__(self) -> str:
+        if self.at_least is not None and self.at_most is not None:
+            return f"{self.at_least:g} <= {self.tag} <= {self.at_most:g}"
+        if self.at_least is not None or self.at_most is not None:
+            return f"{self.tag} >= {self.at_least:g}" if self.at_most is None else f"{self.tag} <= {self.at_most:g}"
+        if self.equals is not None:
+            return f"{self.tag} = {str(self.equals).lower() if isinstance(self.equals, bool) else self.equals}"
+        values = ", ".join(map(str, self.one_of or self.not_in or []))
+        return f"{self.tag} {'in' if self.one_of else 'not in'} [{values}]"
+
+
+def same_type(one: Any, other: Any) -> bool:
+    """Tell whether two values may be compared: both bool, both numbers, or both words."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return isinstance(one, bool) and isinstance(other, bool)
+    if isinstance(one, int | float):
+        return isinstance(other, int | float)
+    return type(one) is type(other)
+
+
+def first_failure(tags: Mapping[str, Scalar | None], conditions: Sequence[Condition], where: str) -> Condition | None:
+    """Return the first condition that an item does not fulfil, or None.
+
+    Args:
+        tags: Of the item; those of its window and of its document together.
+        conditions: In order.
+        where: Names the item in an error.
+
+    Raises:
+        DataError: A tag is missing, or has no value, or is of another type.
+    """
+    for condition in conditions:
+        value = tags.get(condition.tag)
+        if value is None:
+            state = "no value for" if condition.tag in tags else "no"
+            raise DataError(
+                f"{where} has {state} tag '{condition.tag}' (it has {', '.join(sorted(tags)) or 'none'}); compute it: "
+                f"egrecho tag --tags {condition.tag}"
+            )
+        try:
+            if not condition.holds(value):
+                return condition
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+    return None
