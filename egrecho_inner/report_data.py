@@ -17,7 +17,7 @@ from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.clips import encode_clip
 from egrecho_inner.data.listening import choose_cuts, listen
 from egrecho_inner.data.survey import Survey, survey_cuts
-from egrecho_inner.data.suspects import Finding, find_suspects, shared_speakers
+from egrecho_inner.data.suspects import Finding, find_suspects, shared_speakers, unchecked
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_processor
 from egrecho_inner.report.data_page import DataReport, Shown, data_page
@@ -60,9 +60,13 @@ def report_data(
     heard = list(listen(survey, rows))
     findings = find_suspects(survey, heard, top)
     shown = show(survey, findings, audio, audio_mb * 1e6)
-    write_page(out, data_page(DataReport(survey, findings, shown, len(heard), ledgers, shared_speakers(survey))))
+    missing = unchecked(survey)
+    report = DataReport(survey, findings, shown, len(heard), ledgers, shared_speakers(survey), missing)
+    write_page(out, data_page(report))
     for finding in findings:
         print(f"{finding.severity:8}{finding.count:>9,}  {finding.title}")
+    for check in missing:
+        print(f"not checked: {check}")
     print(f"{out}: {Path(out).stat().st_size / 1e6:.1f} MB")
 
 

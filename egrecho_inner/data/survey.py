@@ -3,7 +3,7 @@
 In: named manifests (`.jsonl`, `.jsonl.gz`), perhaps a Whisper processor's label encoder. Out: a `Survey`, columns of
 numpy, about 80 bytes a cut; texts and ids are kept as 64-bit hashes, the cuts themselves are read again by their line
 where they are shown. A million cuts take about a minute, some two more with a tokenizer.
-py3langid, where it is installed, names the language that a text looks like. Left out: the audio, see `suspects.py`.
+py3langid names the language that a text looks like. Left out: the audio, see `suspects.py`.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from egrecho_inner.text.scripts import main_script
 
 try:
     import py3langid
-except ImportError:  # optional: it finds wrong languages within one script
+except ImportError:  # in an environment made by hand; the page lists what is not checked then
     py3langid = None
 
 UNKNOWN = "not given"
@@ -208,11 +208,16 @@ def _tokens(text: str, language: str, encoder: LabelEncoder | None) -> int:
         return UNUSABLE
 
 
+def identified_languages() -> set[str]:
+    """Return the languages, by Whisper's codes, that py3langid tells apart; none without it."""
+    return {code for name, _ in py3langid.rank("") if (code := whisper_language(name))} if py3langid else set()
+
+
 def _lookalike(text: str, language: str) -> tuple[str, float]:
-    """Return the language py3langid finds, and by how much it is likelier than the one given."""
+    """Return Whisper's language that py3langid finds, and by how much it is likelier than the one given."""
     code = whisper_language(language)
     if py3langid is None or code is None:
         return language, 0.0
-    scores = dict(py3langid.rank(text))
+    scores = {known: score for name, score in py3langid.rank(text) if (known := whisper_language(name))}
     best = max(scores, key=scores.__getitem__)
     return (best, float(scores[best] - scores[code])) if code in scores else (language, 0.0)

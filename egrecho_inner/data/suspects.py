@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from egrecho_inner.data.listening import Heard
-from egrecho_inner.data.survey import UNKNOWN, UNUSABLE, Survey
+from egrecho_inner.data.survey import UNKNOWN, UNUSABLE, Survey, identified_languages
 from egrecho_inner.text.labels import MAX_TOKENS
 from egrecho_inner.text.languages import whisper_language
 from egrecho_inner.text.scripts import expected_scripts
@@ -71,6 +71,7 @@ def find_suspects(survey: Survey, heard: Sequence[Heard] = (), top: int = 20) ->
     collect = _Collector(survey, top)
     digests = _digests(survey, heard)
     _leaks(survey, digests, collect)
+    _ids(survey, collect)
     _copies(survey, digests, collect)
     _sounds(survey, heard, collect)
     _texts(survey, collect)
@@ -78,6 +79,23 @@ def find_suspects(survey: Survey, heard: Sequence[Heard] = (), top: int = 20) ->
     _languages(survey, collect)
     rank = {"error": 0, "warning": 1, "hint": 2}
     return sorted(collect.findings, key=lambda finding: rank[finding.severity])
+
+
+def unchecked(survey: Survey) -> list[str]:
+    """Name the checks that could not be made: nothing found must not mean that nothing was looked at."""
+    spoken = (survey.characters > 0) & (survey.duration > 0)
+    few, unknown, identified = [], [], identified_languages()
+    for number, name in enumerate(survey.languages):
+        count = int((spoken & (survey.language == number)).sum())
+        if 0 < count < ENOUGH:
+            few.append(f"{name} ({count})")
+        if count and whisper_language(name) not in identified:
+            unknown.append(name)
+    missing = [f"characters per second, which take {ENOUGH} utterances of a language: {', '.join(few)}"] if few else []
+    if unknown:
+        why = "py3langid does not know it" if identified else "py3langid is not installed: pip install py3langid"
+        missing.append(f"whether a text looks like another language: {', '.join(unknown)} ({why})")
+    return missing
 
 
 def shared_speakers(survey: Survey) -> dict[str, tuple[float, float]]:
@@ -108,20 +126,16 @@ class _Collector:
 
 
 def _leaks(survey: Survey, digests: np.ndarray, collect: _Collector) -> None:
-    """Find test cuts that are also in train: by id, by audio, and by text alone."""
-    same_id, same_source = dict(_across(survey.id, survey)), dict(_across(survey.source, survey))
-    same_audio = same_source | dict(_across(digests, survey))
-    suspects = []
-    for row in sorted(same_id | same_audio):
-        what = [name for name, found in (("id", same_id), ("audio", same_audio)) if row in found]
-        other = same_audio[row] if row in same_audio else same_id[row]
-        suspects.append(Suspect(row, f"the same {' and '.join(what)} in {_split(survey, other)}", other))
+    """Find test cuts that are also in train, by audio and by text; an id proves nothing: many corpora count anew."""
+    same_audio = dict(_across(survey.source, survey)) | dict(_across(digests, survey))
+    suspects = [Suspect(row, f"the same audio in {_split(survey, other)}", other) for row, other in same_audio.items()]
+    suspects.sort(key=lambda each: each.row)
     advice = "Remove them from train: a score on audio the model was trained on says nothing."
     collect.add("leak", "error", "Test utterance that is in train", advice, suspects)
 
     prompts = _frequent(survey.text[survey.training])
     rare = np.where((survey.letters >= DISTINCT) & ~np.isin(survey.text, prompts), survey.text, 0)
-    pairs = [pair for pair in _across(rare, survey) if pair[0] not in same_id and pair[0] not in same_audio]
+    pairs = [pair for pair in _across(rare, survey) if pair[0] not in same_audio]
     pairs.sort(key=lambda pair: -survey.letters[pair[0]])
     suspects = [Suspect(row, f"the same text in {_split(survey, other)}", other) for row, other in pairs]
     advice = (
@@ -129,6 +143,17 @@ def _leaks(survey: Survey, digests: np.ndarray, collect: _Collector) -> None:
         f"under {DISTINCT} letters, and those that train has more than {PROMPT} times, are not counted."
     )
     collect.add("text", "warning", "Test transcript that is also in train", advice, suspects)
+
+
+def _ids(survey: Survey, collect: _Collector) -> None:
+    """Find ids that are not unique: features, hypotheses and scores are found by them."""
+    suspects = [Suspect(row, "the id of an earlier cut", other) for row, other in sorted(_within(survey.id, survey))]
+    advice = "Programs refuse such a manifest; give each cut an id of its own, as the imports do."
+    collect.add("id", "error", "Id more than once in a split", advice, suspects)
+    pairs = sorted(_across(survey.id, survey))
+    suspects = [Suspect(row, f"the id of a cut in {_split(survey, other)}", other) for row, other in pairs]
+    advice = "No leak by itself, but results of both splits cannot be joined; egrecho import-kaldi makes ids unique."
+    collect.add("shared-id", "hint", "Test id that train has, too", advice, suspects)
 
 
 def _copies(survey: Survey, digests: np.ndarray, collect: _Collector) -> None:

@@ -48,6 +48,8 @@ class DataReport:
     """Ledgers by their path."""
     speakers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Speakers that are in training and in other data, with seconds in each."""
+    unchecked: Sequence[str] = ()
+    """Checks that could not be made."""
 
 
 def data_page(report: DataReport) -> Html:
@@ -103,7 +105,8 @@ def _overview(report: DataReport) -> Html:
     body = (
         table(["", "What", "Utterances", "Audio"], rows, numbers=(2, 3), cls="chips") if rows else tag("p", NO_FINDING)
     )
-    return section("What to look at", tag("div", body, cls="panel"), note=checked)
+    missing = tag("p", f"Not checked: {'; '.join(report.unchecked)}.") if report.unchecked else None
+    return section("What to look at", tag("div", body, missing, cls="panel"), note=checked)
 
 
 def _split_table(survey: Survey) -> Html:

@@ -5,13 +5,14 @@ import random
 from pathlib import Path
 
 import numpy as np
+import py3langid
 import pytest
 import soundfile
 
 from egrecho_inner.data import survey as survey_module
 from egrecho_inner.data.listening import choose_cuts, listen
 from egrecho_inner.data.survey import Survey, fold, survey_cuts
-from egrecho_inner.data.suspects import Finding, find_suspects, shared_speakers
+from egrecho_inner.data.suspects import Finding, find_suspects, shared_speakers, unchecked
 from egrecho_inner.errors import DataError
 from egrecho_inner.text.scripts import main_script
 
@@ -88,18 +89,40 @@ def test_clean_data_raise_no_suspicion(corpus: Corpus) -> None:
     assert shared_speakers(corpus.survey()) == {}
 
 
-def test_a_test_utterance_in_train_is_found_by_id_by_audio_and_by_text(corpus: Corpus) -> None:
+def test_a_test_utterance_in_train_is_found_by_audio_and_by_text_never_by_id(corpus: Corpus) -> None:
     wave = corpus.wave(3)
     corpus.add("train", "original", wave, "quick brown foxes and others jump over it")
     corpus.add("test", "renamed", wave, "quick brown foxes and others jump over it")
     corpus.add("test", "Other sound", text=corpus.lines["train"][3]["supervisions"][0]["text"].upper() + "!")
     corpus.add("test", "train-7")
     found = corpus.find()
-    assert set(found) == {"leak", "text"}
-    assert corpus.ids(found["leak"]) == ["renamed", "train-7"]
-    assert [suspect.why for suspect in found["leak"].worst] == ["the same audio in train", "the same id in train"]
-    assert found["leak"].severity == "error"
+    assert set(found) == {"leak", "text", "shared-id"}
+    assert corpus.ids(found["leak"]) == ["renamed"]
+    assert [suspect.why for suspect in found["leak"].worst] == ["the same audio in train"]
+    assert (found["leak"].severity, found["shared-id"].severity) == ("error", "hint")
     assert corpus.ids(found["text"]) == ["Other sound"]
+    assert corpus.ids(found["shared-id"]) == ["train-7"]
+
+
+def test_an_id_twice_in_a_split_is_an_error(corpus: Corpus) -> None:
+    corpus.add("test", "test-33")
+    found = corpus.find()
+    assert set(found) == {"id"} and found["id"].severity == "error"
+    assert (found["id"].worst[0].row, found["id"].worst[0].other) == (40, 33)
+
+
+def test_checks_that_were_not_made_are_named(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unchecked(corpus.survey()) == [
+        "whether a text looks like another language: en (py3langid is not installed: pip install py3langid)"
+    ]
+    monkeypatch.setattr(survey_module, "py3langid", py3langid)
+    assert unchecked(corpus.survey()) == []
+    for number, language in enumerate(["vi", "haw"]):
+        corpus.add("train", f"few-{number}", text="xin chào các bạn", language=language)
+    assert unchecked(corpus.survey()) == [
+        "characters per second, which take 20 utterances of a language: vi (1), haw (1)",
+        "whether a text looks like another language: haw (py3langid does not know it)",
+    ]
 
 
 def test_a_prompt_that_train_has_many_times_is_no_leak(corpus: Corpus) -> None:

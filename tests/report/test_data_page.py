@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,10 @@ def splits(tmp_path: Path) -> dict[str, str]:
         ("ar", "مرحبا بالعالم", "en", "s1"),
         ("short", "\ud800", "en", "s2"),
     ]
-    test = [("t1", "今天天气很好我们去公园", "zh", "s1"), ("u3", "something else was said", "en", "s2")]
-    return {"train": write_cuts(tmp_path / "train.jsonl", train), "test": write_cuts(tmp_path / "test.jsonl", test)}
+    test = [("t1", "今天天气很好我们去公园", "zh", "s1"), ("t2", "something else was said", "en", "s2")]
+    paths = {"train": write_cuts(tmp_path / "train.jsonl", train), "test": write_cuts(tmp_path / "test.jsonl", test)}
+    shutil.copy(tmp_path / "train-3.wav", tmp_path / "test-1.wav")  # a leak
+    return paths
 
 
 def test_hostile_data_stay_text(splits: dict[str, str], tmp_path: Path) -> None:
@@ -62,6 +65,7 @@ def test_the_page_says_what_was_found_and_lets_one_hear_it(
     content = (tmp_path / "page.html").read_text(encoding="utf-8")
     outline = Outline(content)
     assert "Test utterance that is in train" in outline.text
+    assert "Not checked: characters per second, which take 20 utterances of a language: " in outline.text
     assert re.search(r"error +1  Test utterance that is in train\n", capsys.readouterr().out)
     for _, attributes in outline.elements:  # every link leads somewhere
         if (attributes.get("href") or "").startswith("#"):
