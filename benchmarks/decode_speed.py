@@ -24,7 +24,7 @@ from transformers import WhisperForConditionalGeneration
 
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.features import SAMPLING_RATE
-from egrecho_inner.decoding.decode import DecodeOptions
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.session import Decoder, choose_place
 from egrecho_inner.model.loading import load_processor, save_folder
 

@@ -25,7 +25,8 @@ from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.feature_store import FeatureArchive, load_stored
 from egrecho_inner.data.features import TAIL_FRAMES, log_mel, num_frames
 from egrecho_inner.decoding.batches import Piece, cut_language
-from egrecho_inner.decoding.decode import DecodeOptions, Transcriber
+from egrecho_inner.decoding.decode import Transcriber
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.text.scoring import score
 

@@ -36,13 +36,13 @@ from transformers import (
 )
 
 from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.batching import BatchOptions
-from egrecho_inner.data.dataset import DataOptions
 from egrecho_inner.data.features import SAMPLING_RATE
-from egrecho_inner.model.loading import SIZES, load_model, save_folder
+from egrecho_inner.data.options import BatchOptions, DataOptions
+from egrecho_inner.model.loading import load_model, save_folder
+from egrecho_inner.model.options import SIZES
 from egrecho_inner.training import flops
-from egrecho_inner.training.fit import WindowOptions, fit
-from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.fit import fit
+from egrecho_inner.training.options import TrainOptions, WindowOptions
 from egrecho_inner.training.trainer import WhisperTrainer
 
 PEER = "Seq2SeqTrainer, batch 8, 30 s"

@@ -22,7 +22,8 @@ from egrecho_inner.config import run
 from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.data.logit_cache import FACTS, Choice, ShardWriter, is_written
-from egrecho_inner.data.targets import TargetOptions, encode, source_of
+from egrecho_inner.data.options import TargetOptions
+from egrecho_inner.data.targets import encode, source_of
 from egrecho_inner.decoding.batches import LONGEST
 from egrecho_inner.decoding.recognizer import label_encoder
 from egrecho_inner.decoding.session import Place, choose_place, model_digest, processes, wait
@@ -31,7 +32,8 @@ from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger, Skip
-from egrecho_inner.text.labels import IGNORED, Labels, Task
+from egrecho_inner.text.labels import IGNORED, Labels
+from egrecho_inner.text.languages import Task
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from transformers.utils import logging as transformers_logging
 
 from egrecho_inner.config import run
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.decoding.decode import DecodeOptions
 from egrecho_inner.decoding.hypotheses import remove_logs
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.results import Scored, hypothesis_rows, read_references, results, score_set
 from egrecho_inner.decoding.session import Decoder, choose_place, decode_set, processes
 from egrecho_inner.errors import ConfigError, ModelError

@@ -18,7 +18,8 @@ from tabulate import tabulate
 
 from egrecho_inner.config import run
 from egrecho_inner.data.cuts import scan_manifest
-from egrecho_inner.data.rules import RuleOptions, Survival, make_rules, read_labelled
+from egrecho_inner.data.options import RuleOptions
+from egrecho_inner.data.rules import Survival, make_rules, read_labelled
 from egrecho_inner.data.transcripts import recording_of, supervision_row
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl

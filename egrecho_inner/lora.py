@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from egrecho_inner.config import run, to_yaml
-from egrecho_inner.data.augment import AugmentOptions
-from egrecho_inner.data.batching import BatchOptions
-from egrecho_inner.data.dataset import DataOptions
-from egrecho_inner.data.targets import TargetBatches, TargetOptions
+from egrecho_inner.data.options import AugmentOptions, BatchOptions, DataOptions, TargetOptions
+from egrecho_inner.data.targets import TargetBatches
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.adapters import LoraOptions, add_adapter
-from egrecho_inner.model.loading import ModelOptions, load_processor, start_model
-from egrecho_inner.training.fit import WindowOptions, fit
-from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.model.adapters import add_adapter
+from egrecho_inner.model.loading import load_processor, start_model
+from egrecho_inner.model.options import LoraOptions, ModelOptions
+from egrecho_inner.training.fit import fit
+from egrecho_inner.training.options import TrainOptions, WindowOptions
 from egrecho_inner.training.resume import Allowance
 
 

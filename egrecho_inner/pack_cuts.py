@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from egrecho_inner.config import run
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.packing import PackOptions
+from egrecho_inner.data.options import PackOptions
 from egrecho_inner.data.packing import pack as join
 from egrecho_inner.runtime.files import to_line, write_jsonl
 

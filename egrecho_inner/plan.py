@@ -10,8 +10,7 @@ from transformers import WhisperConfig
 from egrecho_inner.config import run
 from egrecho_inner.data.index import open_all
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.adapters import LoraOptions
-from egrecho_inner.model.loading import SIZES
+from egrecho_inner.model.options import SIZES, LoraOptions
 from egrecho_inner.training import flops
 from egrecho_inner.training.footprint import Method, Sharding, activations, footprint, shell, trained_parameters
 

@@ -22,8 +22,9 @@ from egrecho_inner.data.features import WHISPER_FRAMES
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.data.transcripts import make_supervision
 from egrecho_inner.decoding.batches import FRAMES_PER_SECOND, load_pieces
-from egrecho_inner.decoding.decode import DecodeOptions, Hypothesis
+from egrecho_inner.decoding.decode import Hypothesis
 from egrecho_inner.decoding.hypotheses import make_key
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.session import Decoder, choose_place, processes, wait
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl

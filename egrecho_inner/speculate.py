@@ -17,7 +17,8 @@ from tabulate import tabulate
 from egrecho_inner.config import run
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.decoding.batches import load_pieces, to_tensors
-from egrecho_inner.decoding.decode import DecodeOptions, Transcriber
+from egrecho_inner.decoding.decode import Transcriber
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.recognizer import Found, Recognizer, label_encoder
 from egrecho_inner.decoding.session import choose_place
 from egrecho_inner.decoding.speculative import SpeculativeRecognizer

@@ -13,7 +13,8 @@ from egrecho_inner.cache_logits import cache_logits
 from egrecho_inner.data.batching import Batch
 from egrecho_inner.data.dataset import CutList
 from egrecho_inner.data.logit_cache import LogitCache
-from egrecho_inner.data.targets import TargetBatches, TargetOptions
+from egrecho_inner.data.options import TargetOptions
+from egrecho_inner.data.targets import TargetBatches
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.runtime.ledger import read_ledger

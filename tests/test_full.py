@@ -7,10 +7,10 @@ import pytest
 from tiny import save_tiny, speech_cuts
 
 from egrecho_inner import full, lora
-from egrecho_inner.data.dataset import CutList, DataOptions
-from egrecho_inner.data.packing import PackOptions
-from egrecho_inner.data.targets import TargetOptions
-from egrecho_inner.model.loading import ModelOptions, load_processor
+from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.options import DataOptions, PackOptions, TargetOptions
+from egrecho_inner.model.loading import load_processor
+from egrecho_inner.model.options import ModelOptions
 from egrecho_inner.pack_cuts import pack_cuts
 from egrecho_inner.text.labels import LabelEncoder
 

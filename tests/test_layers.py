@@ -14,6 +14,7 @@ FLOORS = {
     "runtime": 1,
     "text": 2,
     "config_keys": 2,
+    "config_types": 2,
     "config": 3,
     "data": 4,
     "model": 4,

@@ -13,8 +13,9 @@ from transformers import pipeline
 
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.merge_lora import merge_lora, prove
-from egrecho_inner.model.adapters import LoraOptions, add_adapter, load_adapter
+from egrecho_inner.model.adapters import add_adapter, load_adapter
 from egrecho_inner.model.loading import load_model, save_folder, window_of
+from egrecho_inner.model.options import LoraOptions
 
 INPUTS = {
     "input_features": torch.rand(2, 80, 100, generator=torch.Generator().manual_seed(0)) - 0.5,

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.adapters import LoraOptions, add_adapter
+from egrecho_inner.model.adapters import add_adapter
+from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.plan import plan, shape
 from egrecho_inner.training import flops

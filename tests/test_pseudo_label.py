@@ -14,7 +14,8 @@ from tiny import save_tiny, speech_cut, speech_cuts
 
 from egrecho_inner import pseudo_label as program
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.decoding.decode import DecodeOptions, transcribe
+from egrecho_inner.decoding.decode import transcribe
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.pseudo_label import pseudo_label

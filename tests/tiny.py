@@ -15,7 +15,8 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperProcesso
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from egrecho_inner.model.loading import generation_config, save_folder
-from egrecho_inner.model.whisper import Whisper, Window, freeze_sinusoids
+from egrecho_inner.model.options import Window
+from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
 RATE = 16000
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

@@ -6,7 +6,6 @@ workers, and switching one effect off leaves the draws of the others as they wer
 Order on the wave: speed, reverberation, noise, telephone, volume; then features: noise if asked for there, SpecAugment.
 """
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,87 +18,9 @@ from lhotse.augmentation import Resample
 from egrecho_inner.data import effects
 from egrecho_inner.data.audio_files import SAMPLING_RATE
 from egrecho_inner.data.features import HOP, TAIL_FRAMES, WHISPER_FRAMES
-from egrecho_inner.data.noises import Kind, Noises, mix_features
-from egrecho_inner.errors import ConfigError, DataError
-
-
-@dataclass(frozen=True)
-class SpeedOptions:
-    """Play utterances faster or slower."""
-
-    factors: tuple[float, ...] = (0.9, 1.0, 1.1)
-    """One is drawn per utterance and epoch. An utterance that would become longer than 30 s keeps its speed."""
-
-
-@dataclass(frozen=True)
-class MusanOptions:
-    """Mix noise into utterances."""
-
-    cuts: str
-    """Manifest of noise cuts, made by prepare.sh --musan DIR."""
-    probability: float = 0.5
-    snr: tuple[float, float] = (10.0, 20.0)
-    """Lowest and highest ratio of signal to noise in dB."""
-    kinds: tuple[Kind, ...] = ("noise", "music", "babble")
-    """One is drawn; babble is the sum of three to seven voices."""
-    stored: bool = False
-    """Mix features instead of waves: for stored features, which then stay in use. See docs/features.md."""
-
-
-@dataclass(frozen=True)
-class VolumeOptions:
-    """Make utterances louder or softer."""
-
-    probability: float = 0.5
-    decibels: tuple[float, float] = (-15.0, 6.0)
-
-
-@dataclass(frozen=True)
-class TelephoneOptions:
-    """Send utterances through a telephone line: 8 kHz, 300-3400 Hz."""
-
-    probability: float = 0.1
-    mu_law: bool = True
-    """With the 8-bit levels of G.711."""
-
-
-@dataclass(frozen=True)
-class ReverbOptions:
-    """Put utterances into rooms."""
-
-    folder: str
-    """Folder of impulse responses, any audio format, searched with its subfolders."""
-    probability: float = 0.3
-
-
-@dataclass(frozen=True)
-class SpecAugmentOptions:
-    """Mask features with the utterance's mean (Park et al. 2019)."""
-
-    probability: float = 0.9
-    time_masks: int = 10
-    """At most; short utterances get fewer."""
-    time_width: int = 100
-    """Frames of the widest time mask."""
-    time_share: float = 0.15
-    """Share of an utterance that time masks cover together, at most."""
-    feature_masks: int = 2
-    feature_width: int = 27
-    """Mel bins of the widest feature mask."""
-    time_warp: int = 0
-    """Frames that a point inside may be moved, the rest stretched and squeezed; 0 is off, 80 is common."""
-
-
-@dataclass(frozen=True)
-class AugmentOptions:
-    """What is done to training utterances; null switches an effect off."""
-
-    speed: SpeedOptions | None = None
-    reverb: ReverbOptions | None = None
-    musan: MusanOptions | None = None
-    telephone: TelephoneOptions | None = None
-    volume: VolumeOptions | None = None
-    spec_augment: SpecAugmentOptions | None = field(default_factory=SpecAugmentOptions)
+from egrecho_inner.data.noises import Noises, mix_features
+from egrecho_inner.data.options import AugmentOptions, SpecAugmentOptions
+from egrecho_inner.errors import DataError
 
 
 class Augmenter:
@@ -111,7 +32,6 @@ class Augmenter:
     """
 
     def __init__(self, options: AugmentOptions, seed: int) -> None:
-        _check(options)
         self.options, self.seed = options, seed
         self.noises = Noises(options.musan.cuts, options.musan.kinds) if options.musan else None
         self.rooms = _impulse_responses(options.reverb.folder) if options.reverb else []
@@ -244,18 +164,6 @@ def _warp(feats: np.ndarray, source: np.ndarray) -> np.ndarray:
     low = np.minimum(source.astype(int), len(feats) - 2)
     share = (source - low)[:, None]
     return feats[low] * (1 - share) + feats[low + 1] * share
-
-
-def _check(options: AugmentOptions) -> None:
-    """Refuse values that mean nothing."""
-    for name in ("reverb", "musan", "telephone", "volume", "spec_augment"):
-        group = getattr(options, name)
-        if group is not None and not 0 <= group.probability <= 1:
-            raise ConfigError(f"augment.{name}.probability is {group.probability}; expected 0 to 1")
-    if options.speed and not all(0.5 <= factor <= 2 for factor in options.speed.factors):
-        raise ConfigError(f"augment.speed.factors are {options.speed.factors}; expected numbers from 0.5 to 2")
-    if options.musan and options.musan.snr[0] > options.musan.snr[1]:
-        raise ConfigError(f"augment.musan.snr is {options.musan.snr}; expected the lower ratio first")
 
 
 def _choose(rng: np.random.Generator, items: tuple) -> object:

@@ -12,7 +12,6 @@ import bisect
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,37 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from egrecho_inner import __version__
-from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.data.options import BatchOptions
+from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import atomic_file
 
 WINDOW_SECONDS = 30.0
 JITTER = 0.03
 """Cuts within this share of each other's duration change places between epochs; costs about that share of padding."""
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How cuts are put together."""
-
-    max_duration: float | None = 120.0
-    """Padded seconds of a batch on one process: its size times its longest cut."""
-    batch_size: int | None = None
-    """Cuts of a batch on one process; instead of max_duration, which is then to be null."""
-    quadratic_duration: float | None = None
-    """Count a cut of d seconds as d + d^2 / this, for attention's cost; 15 to 40 where long cuts run out of memory."""
-    short_first: bool = False
-    """Go through the first epoch from short to long; helps random weights to begin (Amodei et al. 2016, 1512.02595)."""
-
-    def __post_init__(self) -> None:
-        if (self.max_duration is None) == (self.batch_size is None):
-            raise ConfigError(
-                "batch.max_duration and batch.batch_size: give one and set the other to null "
-                f"(now {self.max_duration} and {self.batch_size})"
-            )
-        if (self.max_duration is not None and self.max_duration <= 0) or (
-            self.batch_size is not None and self.batch_size < 1
-        ):
-            raise ConfigError("batch.max_duration and batch.batch_size must be positive")
 
 
 class Batch(NamedTuple):

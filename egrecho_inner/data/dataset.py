@@ -10,8 +10,7 @@ In: manifests of cuts, a batch plan. Out: one dict per batch, letters as in mode
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from lhotse.cut import Cut, MonoCut
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.augment import Augmenter, AugmentOptions, SpecMasks
+from egrecho_inner.data.augment import Augmenter, SpecMasks
 from egrecho_inner.data.batching import WINDOW_SECONDS, Batch, BatchPlan
 from egrecho_inner.data.feature_store import check_stored, load_stored
 from egrecho_inner.data.features import (
@@ -31,36 +30,13 @@ from egrecho_inner.data.features import (
     num_frames,
 )
 from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.options import AugmentOptions
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.text.labels import LabelEncoder, Labels, Task, pad_labels
+from egrecho_inner.text.labels import LabelEncoder, Labels, pad_labels
 
 logger = logging.getLogger(__name__)
 
 MIN_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """What is trained on."""
-
-    train: list[str] | str
-    """Manifests of training cuts; or Lhotse Shar folders, read in a stream."""
-    dev: list[str] | str | None = None
-    """Manifests of development cuts: for the loss, the error rate, the best checkpoint."""
-    language: str | None = None
-    """Language of cuts that name none."""
-    task: Task = "transcribe"
-    """What the text is: a transcript or an English translation."""
-    max_seconds: float = 30.0
-    """Train on cuts up to this length only, by choice; what Whisper's 30 s forbid is counted as skipped."""
-    max_skip_ratio: float = 0.01
-    """Share of training cuts that may be unusable (over 30 s, over 448 tokens, broken audio) before it is an error."""
-    dev_limit: int | None = 500
-    """At most this many development cuts, drawn once by seed."""
-    features: Literal["workers", "device"] = "workers"
-    """Where log-mel is computed: in the loader's processes (or read, if stored), or beside the model on its GPU."""
-    normalizer: str = "auto"
-    """What the development error rate is computed on; auto is the language's default."""
 
 
 class CutList:

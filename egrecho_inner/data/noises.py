@@ -6,7 +6,6 @@ length asked for: `noise` or `music` as it is, or `babble`, a sum of three to se
 """
 
 import json
-from typing import Literal
 
 import numpy as np
 from lhotse import MonoCut
@@ -15,10 +14,10 @@ from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.cuts import scan_manifest
 from egrecho_inner.data.feature_store import check_stored, load_stored
 from egrecho_inner.data.features import TAIL_FRAMES, WINDOW, WhisperLogMel, floor_value, from_power, log_mel, to_power
+from egrecho_inner.data.options import Kind
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import read_lines
 
-Kind = Literal["noise", "music", "babble"]
 VOICES = (3, 7)  # of babble; Snyder et al. 2018, "X-vectors"
 
 # An utterance's last window stands half over its end, the next one with its rim only: shares of a window's power there.

@@ -13,41 +13,20 @@ A window is closed when the next utterance does not fit: utterances keep their o
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from lhotse import MonoCut, SupervisionSegment
 from lhotse.cut import Cut, MixedCut, MixTrack
 
-from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.data.options import PackOptions
+from egrecho_inner.errors import DataError
 from egrecho_inner.text.languages import join_texts
 
 OPEN_WINDOWS = 64
 """Recordings whose windows are open at the same time: perturbed copies stand between each other's utterances."""
 TOLERANCE = 1e-3  # seconds; times are rounded in manifests
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """What is joined."""
-
-    max_duration: float = 30.0
-    """Seconds of a window at most; 0 joins nothing and only notes what was said before. Over 30 is for evaluation."""
-    max_gap: float = 1.0
-    """Seconds between two utterances of a recording at most."""
-    by: Literal["recording", "speaker"] = "recording"
-    """Neighbours in a recording, or also utterances of one speaker from different files, one after the other."""
-    silence: float = 0.3
-    """Seconds put between utterances from different files."""
-    across_speakers: bool = False
-    """Join utterances of different speakers, and take another speaker's words as previous text."""
-    previous_gap: float = 5.0
-    """What ended longer ago, in seconds, is not noted as previous text."""
-
-    def __post_init__(self) -> None:
-        if self.max_duration < 0:
-            raise ConfigError(f"pack.max_duration is {self.max_duration}; expected seconds, or 0")
 
 
 def pack(cuts: Iterable[Cut], options: PackOptions) -> Iterator[Cut]:

@@ -9,8 +9,9 @@ wants its field on every cut: a field that is missing is an error, never a pass.
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from egrecho_inner.data.options import RuleOptions
 from egrecho_inner.data.transcripts import duration_of, supervision_row
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.alignment import count_errors, tokenize
@@ -19,38 +20,6 @@ from egrecho_inner.text.normalize import default_metric, default_normalizer, get
 EXAMPLES = 3
 UNSCORABLE = 9.99
 """Error rate of a text where nothing was said: insertions have no reference to be divided by."""
-
-
-@dataclass(frozen=True)
-class RuleOptions:
-    """What is kept; null switches a rule off."""
-
-    max_error_rate: float | None = 0.10
-    """Of the teacher's text against the reference; a cut with just this much is kept."""
-    metric: Literal["auto", "wer", "cer"] = "auto"
-    """Words or characters; auto takes characters where words have no spaces between them."""
-    normalizer: str = "auto"
-    """Applied to both sides; auto is the language's own."""
-    truncated: bool = False
-    """Keep texts that the token limit broke off."""
-    looped: bool = False
-    """Keep texts that repeat themselves as a decoder caught in a loop does."""
-    empty: bool = True
-    """Keep empty texts, from which silence is learned; where there is a reference they must agree with it."""
-    min_avg_logprob: float | None = None
-    """Of the teacher's tokens; -1.0 is where Whisper itself would decode again."""
-    max_compression_ratio: float | None = None
-    """Of the text; 2.4 is where Whisper itself would decode again."""
-    max_no_speech: float | None = None
-    """Probability of silence, of texts that are not empty."""
-    min_characters_per_second: float | None = None
-    max_characters_per_second: float | None = None
-    languages: list[str] | None = None
-    """Codes; the teacher's language must be one of them."""
-    min_duration: float | None = None
-    """Seconds."""
-    max_duration: float | None = 30.0
-    """Seconds; just 30 is kept."""
 
 
 @dataclass(frozen=True)

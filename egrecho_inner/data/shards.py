@@ -20,9 +20,10 @@ from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
 from lhotse.serialization import deserialize_item
 
-from egrecho_inner.data.batching import WINDOW_SECONDS, Batch, BatchOptions
+from egrecho_inner.data.batching import WINDOW_SECONDS, Batch
 from egrecho_inner.data.dataset import MIN_SECONDS, CutList
 from egrecho_inner.data.index import measure
+from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError, DataError, ModelError
 
 BUFFER = 10_000

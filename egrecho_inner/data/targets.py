@@ -19,26 +19,10 @@ from lhotse.cut import Cut
 from egrecho_inner.data.augment import Augmenter
 from egrecho_inner.data.dataset import CutBatches, CutList
 from egrecho_inner.data.logit_cache import Choice, LogitCache, lay_out
-from egrecho_inner.data.transcripts import Source, Transcript, reference_of, teacher_of
-from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.data.options import TargetOptions
+from egrecho_inner.data.transcripts import Transcript, reference_of, teacher_of
+from egrecho_inner.errors import DataError
 from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels, pad_labels
-
-
-@dataclass(frozen=True)
-class TargetOptions:
-    """What is learned for a cut."""
-
-    text: Source = "reference"
-    """The true transcript, or the teacher's."""
-    timestamps: float = 0.0
-    """Probability that a cut with timed segments is learned with timestamps."""
-    previous: float = 0.0
-    """Probability that a cut with a known previous text has it as a prompt."""
-
-    def __post_init__(self) -> None:
-        for name in ("timestamps", "previous"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"targets.{name} is {getattr(self, name)}; expected a probability, 0 to 1")
 
 
 @dataclass(frozen=True)

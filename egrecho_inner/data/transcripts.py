@@ -13,15 +13,14 @@ Programs that only add or read fields work on the JSON of a line, so that everyt
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from lhotse import SupervisionSegment
 
 from egrecho_inner.errors import DataError
-from egrecho_inner.text.labels import Segment, Task
+from egrecho_inner.text.labels import Segment
+from egrecho_inner.text.languages import Task
 from egrecho_inner.text.segments import from_rows
-
-Source = Literal["reference", "teacher"]
 
 
 @dataclass(frozen=True)

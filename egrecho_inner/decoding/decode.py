@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from lhotse.cut import Cut
@@ -31,13 +31,14 @@ from egrecho_inner.decoding.batches import (
     to_tensors,
 )
 from egrecho_inner.decoding.long_form import complete_part
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.recognizer import Found, Recognizer, label_encoder
 from egrecho_inner.decoding.repetition import compression_ratio, is_loop
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import window_of
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.text.labels import LabelEncoder, Task
-from egrecho_inner.text.languages import join_texts, language_code
+from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.text.languages import join_texts
 
 BASE_TOKENS, TOKENS_PER_SECOND = 16, 30
 """The limit of new tokens is 16 + 30 per second. Fast speech has 8 syllables per second; written in a script that the
@@ -46,50 +47,6 @@ MakeRecognizer = Callable[[LabelEncoder, int, float, bool], Recognizer]
 """(labels, beams, length penalty, timestamps) -> recogniser, where it is not PyTorch that computes."""
 SILENT_LOGPROB = -1.0
 """A text less likely than this may be no speech (Radford et al. 2022, 4.5)."""
-
-
-@dataclass(frozen=True)
-class DecodeOptions:
-    """How hypotheses are searched for."""
-
-    num_beams: int = 1
-    """Width of the beam search; 1 is greedy."""
-    length_penalty: float = 1.0
-    """Exponent of the length that a beam's log probability is divided by."""
-    language: str | None = None
-    """Language of cuts that name none; null detects it."""
-    force_language: bool = False
-    """Take `language` for every cut, whatever it names."""
-    task: Task = "transcribe"
-    """Transcribe, or translate to English."""
-    window: Literal["auto", "longest", "30s"] = "auto"
-    """Pad to the longest cut of a batch, or to 30 s; auto does as the model was trained, 30s if it does not say."""
-    timestamps: bool = False
-    """Ask the model for timestamps; they are left out of the text."""
-    long_form: Literal["auto", "silences", "timestamps"] = "auto"
-    """Way through audio over 30 s: cut at silences, or follow the model's timestamps. auto takes the timestamps if the
-    model's config says `timestamps: true`, else the silences, which suit every model."""
-    max_new_tokens: int | None = None
-    """Tokens per cut (or part of a long one) at most; null allows 16 + 30 per second of audio."""
-    no_speech_threshold: float | None = None
-    """Take an unlikely text (mean log probability under -1) for silence where <|nospeech|> is likelier than this."""
-    backend: Literal["auto", "torch", "ctranslate2", "ctranslate2-int8"] = "auto"
-    """What computes: PyTorch, or CTranslate2 (extra egrecho[ct2]), which takes utterances of one length at a time and
-    can compute in 8-bit integers. auto is torch, which was faster on every set it was measured on (docs/speed.md)."""
-    batch_seconds: float = 240.0
-    """Padded seconds of a batch at most, divided by the beams; less where memory runs out."""
-    batch_size: int = 64
-    """Cuts of a batch at most."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_beams", "batch_size", "batch_seconds", "max_new_tokens"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"decode.{name} is {value}; expected more than 0")
-        if self.language is not None:
-            language_code(self.language)
-        elif self.force_language:
-            raise ConfigError("decode.force_language needs decode.language")
 
 
 class Window(NamedTuple):

@@ -20,7 +20,8 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 from egrecho_inner.decoding.search import Best, Rows, beam, greedy
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.text.labels import LabelEncoder, Task
+from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.text.languages import Task
 
 ENGLISH_ONLY_VOCABULARY = 51864  # tiny.en to medium.en; their older generation configs do not say is_multilingual
 FIRST_TIMESTAMP_INDEX = 50  # the first timestamp is at most 1 s (Radford et al. 2022, the published configs)

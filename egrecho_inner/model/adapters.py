@@ -6,44 +6,16 @@ shape, before peft may load it (peft itself only warns when an adapter fits half
 
 import json
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
 
 from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper
-
-
-@dataclass(frozen=True)
-class LoraOptions:
-    """Shape and place of the adapter."""
-
-    method: Literal["lora", "dora", "adalora"] = "lora"
-    """dora: magnitude and direction apart (arXiv:2402.09353); adalora: ranks move to where they help (2303.10512)."""
-    r: int = 32
-    """Rank; of AdaLoRA the average it ends with."""
-    alpha: int = 64
-    """The adapter's output is scaled by alpha / r."""
-    dropout: float = 0.05
-    """On the adapter's input."""
-    target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"])
-    """Linear layers that are adapted, by the last part of their name."""
-    parts: Literal["both", "encoder", "decoder"] = "both"
-    """Where the adapted layers are."""
-    use_rslora: bool = False
-    """Scale by alpha / sqrt(r) (arXiv:2312.03732)."""
-    init_r: int = 48
-    """AdaLoRA: rank it begins with."""
-    warmup: float = 0.1
-    """AdaLoRA: share of the steps before ranks begin to move."""
-    settle: float = 0.3
-    """AdaLoRA: share of the steps at the end in which ranks are fixed."""
-    delta: int = 10
-    """AdaLoRA: steps between two re-allocations."""
 
 
 def add_adapter(model: Whisper, options: LoraOptions, total_steps: int, seed: int = 0) -> PeftModel:

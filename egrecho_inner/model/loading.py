@@ -6,7 +6,6 @@ Transformers, CTranslate2 and whisper.cpp's converter find what they look for. N
 
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +20,12 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from egrecho_inner.errors import ModelError
-from egrecho_inner.model.whisper import Whisper, Window, freeze_sinusoids
+from egrecho_inner.model.options import SIZES, ModelOptions, Window
+from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
 logger = logging.getLogger(__name__)
 
 disable_progress_bar()  # of loading and writing weights, which takes no time worth a bar; downloads keep theirs
-
-SIZES: dict[str, tuple[int, int, int, int, int]] = {
-    # width, heads, encoder layers, decoder layers, mel bins (Radford et al. 2022, table 1; large-v3 and turbo: cards)
-    "nano": (128, 4, 3, 3, 80),
-    "tiny": (384, 6, 4, 4, 80),
-    "base": (512, 8, 6, 6, 80),
-    "small": (768, 12, 12, 12, 80),
-    "medium": (1024, 16, 24, 24, 80),
-    "large-v2": (1280, 20, 32, 32, 80),
-    "large-v3": (1280, 20, 32, 32, 128),
-    "large-v3-turbo": (1280, 20, 32, 4, 128),
-}
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Where the model comes from."""
-
-    path: str
-    """Folder or hub id; with `size` only its tokenizer and feature extractor are used."""
-    size: str | None = None
-    """Random weights of this named size (nano, tiny, ... large-v3-turbo) instead of trained ones."""
-    dropout: float = 0.0
-    """Of the transformer layers."""
 
 
 def start_model(options: ModelOptions, processor: WhisperProcessor, seed: int, **overrides: Any) -> Whisper:

@@ -8,7 +8,7 @@ B batch, F mel bins, T frames (10 ms), S encoder positions (20 ms), L tokens, D 
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,6 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.models.whisper.modeling_whisper import WhisperModel, WhisperPreTrainedModel
 
 from egrecho_inner.model.length import LengthDecoder, LengthEncoder, cross_mask, position_mask
-
-Window = Literal["longest", "30s", "mixed"]
-"""The input a model was trained with: as long as the batch's longest utterance, Whisper's 30 s, or both by turns."""
 
 WINDOW_FRAMES = 3000
 

@@ -12,14 +12,11 @@ Every id is asked of the tokenizer by name, never computed: they differ between 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from egrecho_inner.errors import ConfigError, DataError, ModelError
-from egrecho_inner.text.languages import NO_SPACE_LANGUAGES, language_code
-
-Task = Literal["transcribe", "translate"]
+from egrecho_inner.text.languages import NO_SPACE_LANGUAGES, Task, language_code
 
 IGNORED = -100
 MAX_TOKENS = 448

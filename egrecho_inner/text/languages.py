@@ -9,8 +9,12 @@ import difflib
 import re
 from collections.abc import Iterable
 from functools import cache
+from typing import Literal
 
 from egrecho_inner.errors import ConfigError
+
+Task = Literal["transcribe", "translate"]
+"""What a text is: a transcript, or an English translation."""
 
 NO_SPACE_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
 """Languages written without spaces between words: their text starts without one, and is scored by character."""

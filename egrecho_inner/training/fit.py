@@ -12,7 +12,6 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,19 @@ from peft import PeftModel
 from torch import nn
 from transformers import TrainerCallback, WhisperProcessor, set_seed
 
-from egrecho_inner.data.augment import AugmentOptions
-from egrecho_inner.data.batching import BatchOptions, BatchPlan
-from egrecho_inner.data.dataset import CutBatches, CutList, DataOptions, make_augmenter
+from egrecho_inner.data.batching import BatchPlan
+from egrecho_inner.data.dataset import CutBatches, CutList, make_augmenter
 from egrecho_inner.data.feature_store import check_values
+from egrecho_inner.data.options import AugmentOptions, BatchOptions, DataOptions
 from egrecho_inner.data.shards import CutStream, StreamPlan, is_shar
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.whisper import Whisper, Window
+from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training import card, checkpoint, memory, strategy
 from egrecho_inner.training.adalora import AdaLora, is_adalora
+from egrecho_inner.training.arguments import training_arguments
 from egrecho_inner.training.lock import RunLock
-from egrecho_inner.training.options import TrainOptions, training_arguments
+from egrecho_inner.training.options import TrainOptions, WindowOptions
 from egrecho_inner.training.pickles import check_pickles
 from egrecho_inner.training.result import is_finished, save_result, set_aside
 from egrecho_inner.training.resume import Allowance, check_same, digest_model, digest_weights, facts_of
@@ -45,21 +45,6 @@ logger = logging.getLogger(__name__)
 
 EPOCHS = "epochs.json"
 """Where the epochs of the batch plan begin, in the run folder."""
-
-
-@dataclass(frozen=True)
-class WindowOptions:
-    """How long the model's input is."""
-
-    window: Window = "longest"
-    """longest: as long as the batch's longest utterance; 30s: Whisper's own; mixed: both by turns."""
-    mixed: float = 0.25
-    """With mixed: the share of cuts padded to 30 s."""
-
-    @property
-    def padded_share(self) -> float:
-        """Share of cuts padded to 30 s."""
-        return {"longest": 0.0, "30s": 1.0, "mixed": self.mixed}[self.window]
 
 
 def fit(

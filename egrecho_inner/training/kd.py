@@ -10,9 +10,8 @@ T^2 keeps the size of the gradient when T changes (Hinton et al. 2015, arXiv:150
 B utterances, L tokens, N target tokens, V vocabulary, K cached tokens of the teacher.
 """
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,39 +21,12 @@ from transformers.modeling_outputs import BaseModelOutput
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.student import same_encoder
 from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.training.options import KdOptions
 from egrecho_inner.training.trainer import WhisperTrainer
 
 IGNORED = -100
 ROUNDING = 1e-5
 """A mass below this is what half-precision logarithms leave of 1."""
-
-
-@dataclass(frozen=True)
-class KdOptions:
-    """What the student's loss is made of."""
-
-    ce_weight: float = 0.8
-    """alpha: of the cross-entropy on the labels."""
-    kl_weight: float = 1.0
-    """beta: of the divergence from the teacher; with 0 no teacher is loaded."""
-    temperature: float = 2.0
-    """T: both distributions are flattened by it before they are compared."""
-    reference_weight: float = 0.0
-    """Of a third term, cross-entropy on the true transcripts where the labels are the teacher's."""
-    share_encoder: bool | None = None
-    """Run one encoder for both; null does so where it is frozen (train.freeze) and equal to the teacher's."""
-    teacher_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of the teacher's weights; auto is that of train.precision on a GPU, float32 elsewhere."""
-    teacher_logits: str | None = None
-    """Folder of `egrecho cache-logits`: the teacher's likeliest tokens instead of the teacher itself."""
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ConfigError(f"kd.temperature is {self.temperature}; expected more than 0")
-        if min(self.ce_weight, self.kl_weight, self.reference_weight) < 0:
-            raise ConfigError("kd: weights of losses cannot be negative")
-        if self.ce_weight + self.kl_weight + self.reference_weight == 0:
-            raise ConfigError("kd: all weights are 0; nothing would be learned")
 
 
 def kl_sum(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

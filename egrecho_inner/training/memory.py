@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from egrecho_inner.data.batching import BatchOptions, BatchPlan
+from egrecho_inner.data.batching import BatchPlan
 from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.device_features import transform
+from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.training import loaders

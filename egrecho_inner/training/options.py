@@ -1,16 +1,20 @@
-"""How a model is trained: the options of `fit()`, and their translation to Transformers' TrainingArguments."""
+"""The options of this room, apart from the code that uses them: a command line is read without torch or Lhotse."""
 
-import importlib.util
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-import torch
-from transformers import TrainingArguments
-
-from egrecho_inner.config import read_yaml
+from egrecho_inner.config_types import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Options,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    ShareBelowOne,
+)
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.model.options import Window
 
 Optimizer = Literal["adamw", "lion", "adafactor", "sgd"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
@@ -20,32 +24,32 @@ Frozen = Literal["encoder", "decoder", "embeddings", "convolutions", "positions"
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Options, group="train"):
     """How a model is trained."""
 
-    num_epochs: float = 3.0
+    num_epochs: PositiveFloat = 3.0
     """Passes over the data; ignored when max_steps is given."""
-    max_steps: int | None = None
+    max_steps: PositiveInt | None = None
     """Optimizer steps."""
-    learning_rate: float = 1e-5
+    learning_rate: PositiveFloat = 1e-5
     """Peak learning rate."""
     schedule: Schedule = "constant_with_warmup"
     """How the learning rate goes on after the warm-up."""
-    min_learning_rate: float = 0.0
+    min_learning_rate: NonNegativeFloat = 0.0
     """Where the polynomial schedule ends."""
-    power: float = 1.0
+    power: PositiveFloat = 1.0
     """Exponent of the polynomial schedule."""
-    warmup_steps: float = 0.05
+    warmup_steps: NonNegativeFloat = 0.05
     """Steps of warm-up; below 1 a share of all steps."""
     optimizer: Optimizer = "adamw"
     """Lion wants a learning rate about a tenth of AdamW's (Chen et al. 2023, arXiv:2302.06675)."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """Decoupled; not on biases and norms."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.98)
     """Of AdamW and Lion."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: NonNegativeFloat = 1.0
     """Gradients are clipped to this norm; 0 switches it off."""
-    accumulation: int = 1
+    accumulation: PositiveInt = 1
     """Batches per process and optimizer step."""
     precision: Precision = "fp32"
     """Autocast type; weights and optimizer stay in fp32."""
@@ -57,32 +61,32 @@ class TrainOptions:
     """torch.compile the model."""
     chunked_loss: bool = False
     """Compute the loss without holding the logits of all tokens at once: less memory, more time."""
-    encoder_cache_gb: float = 0.0
+    encoder_cache_gb: NonNegativeFloat = 0.0
     """Disk for what a frozen encoder says of each cut, so that it runs once and not in every epoch; 0.14 GB an hour
     of audio for tiny, 0.46 for large; not with augmentation."""
-    ctc_weight: float = 0.0
+    ctc_weight: ClosedUnitInterval = 0.0
     """Share of a CTC loss on the encoder; 0.3 lets a model learn from random weights, full training only."""
-    eval_steps: int = 500
+    eval_steps: PositiveInt = 500
     """Steps between two evaluations, each followed by a checkpoint."""
-    logging_steps: int = 20
+    logging_steps: PositiveInt = 20
     """Steps between two lines of the log."""
-    save_steps: int | None = None
+    save_steps: PositiveInt | None = None
     """Steps between two checkpoints, where that is to be more often than evaluation; a divisor of eval_steps."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: PositiveInt = 2
     """Newest checkpoints kept beside the best one."""
-    patience: int | None = None
+    patience: PositiveInt | None = None
     """Stop after this many evaluations without a better error rate."""
     metric: Literal["wer", "cer", "loss"] = "wer"
     """What decides the best checkpoint, on the development cuts; wer and cer by real decoding."""
-    workers: int = 2
+    workers: NonNegativeInt = 2
     """Processes that load data."""
-    seed: int = 42
+    seed: Seed = 42
     """Of everything random."""
-    max_hours: float | None = None
+    max_hours: PositiveFloat | None = None
     """Stop after this long, saved; leave room for one evaluation and one checkpoint before a scheduler's own limit."""
     nonfinite: Literal["stop", "skip"] = "stop"
     """What a NaN or infinite gradient does: end the run, or leave that step's update out."""
-    nonfinite_limit: int = 20
+    nonfinite_limit: NonNegativeInt = 20
     """Updates that may be left out in one go."""
     rehearse: bool | None = None
     """Run the largest batch once before the first step, to see whether it fits; null does so on a GPU."""
@@ -95,107 +99,47 @@ class TrainOptions:
     report_to: list[Watcher] = field(default_factory=lambda: ["tensorboard"])
     """Where metrics go besides metrics.jsonl; wandb and trackio need `pip install 'egrecho[watch]'`."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.save_steps is not None and self.eval_steps % self.save_steps:
+            raise ConfigError(f"train.save_steps {self.save_steps} does not divide train.eval_steps {self.eval_steps}")
+
+
+@dataclass(frozen=True)
+class WindowOptions(Options, group="window"):
+    """How long the model's input is."""
+
+    window: Window = "longest"
+    """longest: as long as the batch's longest utterance; 30s: Whisper's own; mixed: both by turns."""
+    mixed: ClosedUnitInterval = 0.25
+    """With mixed: the share of cuts padded to 30 s."""
+
     @property
-    def rehearses(self) -> bool:
-        """Whether the largest batch is run before the first step."""
-        return torch.cuda.is_available() if self.rehearse is None else self.rehearse
+    def padded_share(self) -> float:
+        """Share of cuts padded to 30 s."""
+        return {"longest": 0.0, "30s": 1.0, "mixed": self.mixed}[self.window]
 
 
-def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_dev: bool) -> TrainingArguments:
-    """Translate options to Transformers' own, with what Whisper and Lhotse need fixed.
+@dataclass(frozen=True)
+class KdOptions(Options, group="kd"):
+    """What the student's loss is made of."""
 
-    Raises:
-        ConfigError: The machine cannot do what is asked.
-    """
-    check_options(options)
-    if "wandb" in options.report_to:  # Transformers asks for these; a user's own win
-        os.environ.setdefault("WANDB_PROJECT", "egrecho")
-        os.environ.setdefault("WANDB_DIR", str(outdir))
-    cuda = torch.cuda.is_available()
-    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return TrainingArguments(
-        output_dir=str(outdir),
-        max_steps=max_steps,
-        learning_rate=options.learning_rate,
-        lr_scheduler_type=options.schedule,
-        lr_scheduler_kwargs={"lr_end": options.min_learning_rate, "power": options.power}
-        if options.schedule == "polynomial"
-        else None,
-        warmup_steps=options.warmup_steps if options.warmup_steps < 1 else int(options.warmup_steps),
-        optim={"adamw": "adamw_torch_fused" if cuda else "adamw_torch", "lion": "adamw_torch"}.get(
-            options.optimizer, options.optimizer
-        ),
-        weight_decay=options.weight_decay,
-        adam_beta1=options.betas[0],
-        adam_beta2=options.betas[1],
-        max_grad_norm=options.max_grad_norm,
-        gradient_accumulation_steps=options.accumulation,
-        per_device_train_batch_size=1,
-        bf16=options.precision == "bf16",
-        fp16=options.precision == "fp16",
-        tf32=True if cuda else None,
-        activation_checkpointing=options.gradient_checkpointing,
-        # the re-entrant kind loses the gradient where the input needs none, as under LoRA
-        activation_checkpointing_kwargs={"use_reentrant": False} if options.gradient_checkpointing else None,
-        torch_compile=options.compile,
-        eval_strategy="steps" if has_dev else "no",
-        eval_steps=options.eval_steps,
-        save_strategy="steps",
-        save_steps=options.save_steps or options.eval_steps,
-        logging_strategy="steps",
-        logging_steps=options.logging_steps,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # by default a NaN loss is logged as 0 and training goes on
-        metric_for_best_model=options.metric if has_dev else None,
-        greater_is_better=False,
-        load_best_model_at_end=False,  # fit() does, from a checkpoint it knows to be complete
-        ignore_data_skip=True,  # the batch plan starts where the run stopped
-        average_tokens_across_devices=True,
-        remove_unused_columns=False,
-        dataloader_num_workers=options.workers,
-        use_cpu=not cuda,
-        ddp_backend=None if not distributed else "nccl" if cuda else "gloo",
-        ddp_find_unused_parameters=False,
-        deepspeed=options.deepspeed,
-        fsdp=bool(options.fsdp),
-        fsdp_config=read_yaml(options.fsdp) if options.fsdp else None,
-        report_to=[name for name in options.report_to if name != "tensorboard"] or "none",  # watch.Board is ours
-        project="egrecho",
-        run_name=outdir.resolve().name,
-        disable_tqdm=True,
-        seed=options.seed,
-        data_seed=options.seed,
-    )
+    ce_weight: NonNegativeFloat = 0.8
+    """alpha: of the cross-entropy on the labels."""
+    kl_weight: NonNegativeFloat = 1.0
+    """beta: of the divergence from the teacher; with 0 no teacher is loaded."""
+    temperature: PositiveFloat = 2.0
+    """T: both distributions are flattened by it before they are compared."""
+    reference_weight: NonNegativeFloat = 0.0
+    """Of a third term, cross-entropy on the true transcripts where the labels are the teacher's."""
+    share_encoder: bool | None = None
+    """Run one encoder for both; null does so where it is frozen (train.freeze) and equal to the teacher's."""
+    teacher_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the teacher's weights; auto is that of train.precision on a GPU, float32 elsewhere."""
+    teacher_logits: str | None = None
+    """Folder of `egrecho cache-logits`: the teacher's likeliest tokens instead of the teacher itself."""
 
-
-def check_options(options: TrainOptions) -> None:
-    """Refuse combinations that cannot work, before anything is loaded.
-
-    Raises:
-        ConfigError: Naming both.
-    """
-    if options.precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("train.precision fp16 needs a GPU; use fp32 here")
-    if options.fsdp and not torch.cuda.is_available():
-        raise ConfigError("train.fsdp needs GPUs (on a CPU accelerate would run plain DDP); leave it out here")
-    if options.fsdp and options.deepspeed:
-        raise ConfigError("train.fsdp and train.deepspeed exclude each other; give one")
-    if options.optimizer == "lion" and options.deepspeed:
-        raise ConfigError("train.optimizer lion is not known to DeepSpeed; use adamw, or train without train.deepspeed")
-    if options.nonfinite == "skip" and options.deepspeed:
-        raise ConfigError(
-            "train.nonfinite skip: DeepSpeed updates before it can be seen; use stop with train.deepspeed"
-        )
-    if options.save_steps is not None and options.eval_steps % options.save_steps:
-        raise ConfigError(
-            f"train.save_steps {options.save_steps} does not divide train.eval_steps {options.eval_steps}"
-        )
-    for watcher in options.report_to:
-        if importlib.util.find_spec(watcher) is None:
-            raise ConfigError(
-                f"train.report_to {watcher}: {watcher} is not installed; pip install 'egrecho[watch]', or leave it out"
-            )
-    for name in ("deepspeed", "fsdp"):
-        path = getattr(options, name)
-        if path is not None and not Path(path).is_file():
-            raise ConfigError(f"train.{name}: {path} does not exist; config/ has them")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ce_weight + self.kl_weight + self.reference_weight == 0:
+            raise ConfigError("kd: all weights are 0; nothing would be learned")

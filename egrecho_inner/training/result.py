@@ -19,7 +19,8 @@ from transformers import WhisperProcessor
 
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import save_folder
-from egrecho_inner.model.whisper import Whisper, Window
+from egrecho_inner.model.options import Window
+from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.training import checkpoint
 from egrecho_inner.training.card import TRAINING, write_card
 from egrecho_inner.training.sharding import is_sharded

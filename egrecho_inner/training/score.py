@@ -12,9 +12,11 @@ from torch import nn
 from transformers import WhisperProcessor
 
 from egrecho_inner.data.batching import WINDOW_SECONDS, Batch
-from egrecho_inner.data.dataset import CutBatches, CutList, DataOptions
-from egrecho_inner.decoding.decode import DecodeOptions, transcribe
-from egrecho_inner.model.whisper import Window
+from egrecho_inner.data.dataset import CutBatches, CutList
+from egrecho_inner.data.options import DataOptions
+from egrecho_inner.decoding.decode import transcribe
+from egrecho_inner.decoding.options import DecodeOptions
+from egrecho_inner.model.options import Window
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.text.normalize import default_normalizer, get_normalizer

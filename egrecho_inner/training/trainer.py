@@ -92,7 +92,8 @@ class WhisperTrainer(SavingTrainer):
         return loader
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        if self.options.rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+        rehearses = torch.cuda.is_available() if self.options.rehearse is None else self.options.rehearse
+        if rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             memory.rehearse(self.model, self.batches, self.plan, self.args.device, self.options.precision)
         prepared = super()._prepare_for_training(*args, **kwargs)
         strategy.check(self, self.options)

@@ -11,8 +11,10 @@ from lhotse import MonoCut, Recording
 from lhotse.audio import AudioSource
 
 from egrecho_inner.data import effects
-from egrecho_inner.data.augment import (
-    Augmenter,
+from egrecho_inner.data.augment import Augmenter, draw_masks, spec_augment
+from egrecho_inner.data.features import TAIL_FRAMES, log_mel, num_frames
+from egrecho_inner.data.noises import Noises, mix_features
+from egrecho_inner.data.options import (
     AugmentOptions,
     MusanOptions,
     ReverbOptions,
@@ -20,11 +22,7 @@ from egrecho_inner.data.augment import (
     SpeedOptions,
     TelephoneOptions,
     VolumeOptions,
-    draw_masks,
-    spec_augment,
 )
-from egrecho_inner.data.features import TAIL_FRAMES, log_mel, num_frames
-from egrecho_inner.data.noises import Noises, mix_features
 from egrecho_inner.errors import ConfigError, DataError
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from egrecho_inner.data.batching import Batch, BatchOptions, BatchPlan
+from egrecho_inner.data.batching import Batch, BatchPlan
+from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError, DataError
 
 
@@ -183,8 +184,11 @@ def test_wrong_options_are_refused() -> None:
     for options in ({"batch_size": 8}, {"max_duration": None}):
         with pytest.raises(ConfigError, match="give one and set the other to null"):
             BatchOptions(**options)
-    for options in ({"max_duration": 0}, {"max_duration": None, "batch_size": 0}):
-        with pytest.raises(ConfigError, match="must be positive"):
+    for name, options in (
+        ("max_duration", {"max_duration": 0}),
+        ("batch_size", {"max_duration": None, "batch_size": 0}),
+    ):
+        with pytest.raises(ConfigError, match=rf"^batch\.{name} is 0, expected a (whole )?number above 0 or null$"):
             BatchOptions(**options)
     with pytest.raises(DataError, match="3 cuts cannot fill one step of 2 processes x 2 batches"):
         BatchPlan(np.ones(3), BatchOptions(), world_size=2, accumulation=2)

@@ -15,8 +15,9 @@ from transformers import WhisperFeatureExtractor
 
 from egrecho_inner.compute_features import compute_features
 from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.batching import Batch, BatchOptions, BatchPlan
+from egrecho_inner.data.batching import Batch, BatchPlan
 from egrecho_inner.data.dataset import CutBatches, CutList, PlanSampler, make_loader
+from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import IGNORED, LabelEncoder
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from tiny import speech_cuts, tiny_processor
 
-from egrecho_inner.data.augment import Augmenter, AugmentOptions, MusanOptions, SpecAugmentOptions, VolumeOptions
+from egrecho_inner.data.augment import Augmenter
 from egrecho_inner.data.batching import Batch
 from egrecho_inner.data.dataset import CutBatches, CutList
 from egrecho_inner.data.device_features import log_mel_padded, transform
 from egrecho_inner.data.features import WHISPER_FRAMES, collate_features, log_mel, num_frames
+from egrecho_inner.data.options import AugmentOptions, MusanOptions, SpecAugmentOptions, VolumeOptions
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import LabelEncoder
 

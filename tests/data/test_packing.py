@@ -13,7 +13,8 @@ from tiny import RATE, speech_cut, tiny_processor
 
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.packing import PackOptions, pack
+from egrecho_inner.data.options import PackOptions
+from egrecho_inner.data.packing import pack
 from egrecho_inner.data.transcripts import reference_of, teacher_of
 from egrecho_inner.errors import DataError
 from egrecho_inner.text.labels import LabelEncoder

@@ -9,7 +9,8 @@ import torch
 from tiny import speech_cut, tiny_processor
 
 from egrecho_inner.data.batching import Batch
-from egrecho_inner.data.targets import TargetBatches, TargetOptions, choose
+from egrecho_inner.data.options import TargetOptions
+from egrecho_inner.data.targets import TargetBatches, choose
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels
 

@@ -17,8 +17,9 @@ from egrecho_inner.data.feature_store import FeatureArchive
 from egrecho_inner.data.features import log_mel
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.decoding.batches import load_features, longest_first, plan, prefetched
-from egrecho_inner.decoding.decode import DecodeOptions, Hypothesis, Transcriber, transcribe
+from egrecho_inner.decoding.decode import Hypothesis, Transcriber, transcribe
 from egrecho_inner.decoding.long_form import complete_part, split_at_silences
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.repetition import is_loop
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model

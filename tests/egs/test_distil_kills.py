@@ -14,18 +14,14 @@ import pytest
 from tiny import save_tiny, speech_cuts
 
 from egrecho_inner.cache_logits import cache_logits
-from egrecho_inner.data.batching import BatchOptions
-from egrecho_inner.data.dataset import DataOptions
-from egrecho_inner.data.packing import PackOptions
-from egrecho_inner.data.rules import RuleOptions
-from egrecho_inner.data.targets import TargetOptions
-from egrecho_inner.decoding.decode import DecodeOptions
+from egrecho_inner.data.options import BatchOptions, DataOptions, PackOptions, RuleOptions, TargetOptions
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.distil import distil
 from egrecho_inner.evaluation import evaluate
 from egrecho_inner.filter_cuts import filter_cuts
 from egrecho_inner.import_shar import import_shar
 from egrecho_inner.init_student import init_student
-from egrecho_inner.model.loading import ModelOptions
+from egrecho_inner.model.options import ModelOptions
 from egrecho_inner.pack_cuts import pack_cuts
 from egrecho_inner.pseudo_label import pseudo_label
 from egrecho_inner.to_shar import to_shar

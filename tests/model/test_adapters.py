@@ -12,7 +12,8 @@ from tiny import tiny_model, tiny_processor
 from torch import nn
 
 from egrecho_inner.errors import ConfigError, ModelError
-from egrecho_inner.model.adapters import LoraOptions, add_adapter, check_adapter, load_adapter, read_training
+from egrecho_inner.model.adapters import add_adapter, check_adapter, load_adapter, read_training
+from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper
 
 PROCESSOR = tiny_processor()

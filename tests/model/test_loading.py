@@ -13,16 +13,8 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from egrecho_inner.errors import ModelError
-from egrecho_inner.model.loading import (
-    SIZES,
-    ModelOptions,
-    load_model,
-    load_processor,
-    random_model,
-    save_folder,
-    start_model,
-    window_of,
-)
+from egrecho_inner.model.loading import load_model, load_processor, random_model, save_folder, start_model, window_of
+from egrecho_inner.model.options import SIZES, ModelOptions
 from egrecho_inner.model.whisper import Whisper
 
 

@@ -8,8 +8,9 @@ from tiny import tiny_model, tiny_processor
 from torch import Tensor, nn
 from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
 
-from egrecho_inner.model.adapters import LoraOptions, add_adapter
+from egrecho_inner.model.adapters import add_adapter
 from egrecho_inner.model.loading import load_model, save_folder, window_of
+from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
 PROCESSOR = tiny_processor()

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from tiny import tiny_model, tiny_processor
 
-from egrecho_inner.data.batching import BatchOptions
-from egrecho_inner.data.dataset import DataOptions
-from egrecho_inner.training.fit import WindowOptions, fit
-from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.data.options import BatchOptions, DataOptions
+from egrecho_inner.training.fit import fit
+from egrecho_inner.training.options import TrainOptions, WindowOptions
 
 folder, out, batch_size, accumulation, deepspeed = sys.argv[1:]
 processor = tiny_processor()

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from tiny import speech_cuts, tiny_model, tiny_processor
 
-from egrecho_inner.data.batching import BatchOptions
-from egrecho_inner.data.dataset import DataOptions
-from egrecho_inner.model.adapters import LoraOptions, add_adapter
-from egrecho_inner.training.fit import WindowOptions, fit
-from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.data.options import BatchOptions, DataOptions
+from egrecho_inner.model.adapters import add_adapter
+from egrecho_inner.model.options import LoraOptions
+from egrecho_inner.training.fit import fit
+from egrecho_inner.training.options import TrainOptions, WindowOptions
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,12 @@ from safetensors.torch import load_file
 from tiny import save_tiny, speech_cuts
 
 from egrecho_inner.cache_logits import cache_logits
-from egrecho_inner.data.targets import TargetOptions
+from egrecho_inner.data.options import TargetOptions
 from egrecho_inner.distil import load_teacher, open_cache
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.init_student import init_student
 from egrecho_inner.model.loading import load_model
-from egrecho_inner.training.fit import WindowOptions
-from egrecho_inner.training.kd import KdOptions
-from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.options import KdOptions, TrainOptions, WindowOptions
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = """

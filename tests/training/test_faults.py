@@ -11,7 +11,7 @@ import torch
 from runs import same, train, weights
 from tiny import speech_cuts
 
-from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.training import checkpoint, memory
 from egrecho_inner.training.memory import OutOfMemory, halve

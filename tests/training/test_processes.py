@@ -12,7 +12,7 @@ import torch
 from runs import same, train, weights
 from tiny import speech_cuts
 
-from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.training import checkpoint, strategy
 from egrecho_inner.training.resume import Allowance

@@ -14,8 +14,8 @@ from transformers import AutoProcessor, WhisperForConditionalGeneration
 from egrecho_inner.errors import ModelError
 from egrecho_inner.evaluation import evaluate
 from egrecho_inner.merge_lora import merge_lora
-from egrecho_inner.model.adapters import LoraOptions
 from egrecho_inner.model.loading import save_folder
+from egrecho_inner.model.options import LoraOptions
 
 NEEDED = {
     "transformers": ("config.json", "model.safetensors", "generation_config.json", "processor_config.json"),

@@ -23,7 +23,7 @@ from egrecho_inner.evaluation import evaluate
 from egrecho_inner.full import train_full
 from egrecho_inner.lora import train_lora
 from egrecho_inner.merge_lora import merge_lora
-from egrecho_inner.model.adapters import LoraOptions
+from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.training import checkpoint
 
 

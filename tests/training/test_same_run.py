@@ -10,7 +10,7 @@ from runs import in_child, kill_at_step, kill_in_save, kill_in_seal, same, train
 from tiny import speech_cuts
 
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.adapters import LoraOptions
+from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.training import checkpoint
 from egrecho_inner.training.resume import Allowance
 

@@ -8,10 +8,10 @@ import soundfile
 from tiny import save_tiny, speech_cuts
 
 from egrecho_inner.compute_features import compute_features
-from egrecho_inner.data.dataset import DataOptions
+from egrecho_inner.data.options import DataOptions
 from egrecho_inner.errors import DataError
 from egrecho_inner.full import train_full
-from egrecho_inner.model.loading import ModelOptions
+from egrecho_inner.model.options import ModelOptions
 from egrecho_inner.training.options import TrainOptions
 
 

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from egrecho_inner.config import talk
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.training import options
+from egrecho_inner.training import arguments
 from egrecho_inner.training.resume import Allowance
 from egrecho_inner.training.watch import draw, in_words
 
@@ -132,6 +132,6 @@ def test_trackio_writes_to_its_local_database(cuts: Path, tmp_path: Path, monkey
 def test_what_is_not_installed_is_named_before_training(
     cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(arguments.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"train.report_to wandb: wandb is not installed; pip install"):
         train(cuts, tmp_path, report_to=["wandb"])

@@ -1,0 +1,108 @@
+"""From our options to Transformers' TrainingArguments, and what this machine cannot do of them."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from egrecho_inner.config import read_yaml
+from egrecho_inner.errors import ConfigError
+from egrecho_inner.training.options import TrainOptions
+
+
+def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_dev: bool) -> TrainingArguments:
+    """Translate options to Transformers' own, with what Whisper and Lhotse need fixed.
+
+    Raises:
+        ConfigError: The machine cannot do what is asked.
+    """
+    check_options(options)
+    if "wandb" in options.report_to:  # Transformers asks for these; a user's own win
+        os.environ.setdefault("WANDB_PROJECT", "egrecho")
+        os.environ.setdefault("WANDB_DIR", str(outdir))
+    cuda = torch.cuda.is_available()
+    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return TrainingArguments(
+        output_dir=str(outdir),
+        max_steps=max_steps,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type=options.schedule,
+        lr_scheduler_kwargs={"lr_end": options.min_learning_rate, "power": options.power}
+        if options.schedule == "polynomial"
+        else None,
+        warmup_steps=options.warmup_steps if options.warmup_steps < 1 else int(options.warmup_steps),
+        optim={"adamw": "adamw_torch_fused" if cuda else "adamw_torch", "lion": "adamw_torch"}.get(
+            options.optimizer, options.optimizer
+        ),
+        weight_decay=options.weight_decay,
+        adam_beta1=options.betas[0],
+        adam_beta2=options.betas[1],
+        max_grad_norm=options.max_grad_norm,
+        gradient_accumulation_steps=options.accumulation,
+        per_device_train_batch_size=1,
+        bf16=options.precision == "bf16",
+        fp16=options.precision == "fp16",
+        tf32=True if cuda else None,
+        activation_checkpointing=options.gradient_checkpointing,
+        # the re-entrant kind loses the gradient where the input needs none, as under LoRA
+        activation_checkpointing_kwargs={"use_reentrant": False} if options.gradient_checkpointing else None,
+        torch_compile=options.compile,
+        eval_strategy="steps" if has_dev else "no",
+        eval_steps=options.eval_steps,
+        save_strategy="steps",
+        save_steps=options.save_steps or options.eval_steps,
+        logging_strategy="steps",
+        logging_steps=options.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # by default a NaN loss is logged as 0 and training goes on
+        metric_for_best_model=options.metric if has_dev else None,
+        greater_is_better=False,
+        load_best_model_at_end=False,  # fit() does, from a checkpoint it knows to be complete
+        ignore_data_skip=True,  # the batch plan starts where the run stopped
+        average_tokens_across_devices=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=options.workers,
+        use_cpu=not cuda,
+        ddp_backend=None if not distributed else "nccl" if cuda else "gloo",
+        ddp_find_unused_parameters=False,
+        deepspeed=options.deepspeed,
+        fsdp=bool(options.fsdp),
+        fsdp_config=read_yaml(options.fsdp) if options.fsdp else None,
+        report_to=[name for name in options.report_to if name != "tensorboard"] or "none",  # watch.Board is ours
+        project="egrecho",
+        run_name=outdir.resolve().name,
+        disable_tqdm=True,
+        seed=options.seed,
+        data_seed=options.seed,
+    )
+
+
+def check_options(options: TrainOptions) -> None:
+    """Refuse combinations that cannot work, before anything is loaded.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    if options.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("train.precision fp16 needs a GPU; use fp32 here")
+    if options.fsdp and not torch.cuda.is_available():
+        raise ConfigError("train.fsdp needs GPUs (on a CPU accelerate would run plain DDP); leave it out here")
+    if options.fsdp and options.deepspeed:
+        raise ConfigError("train.fsdp and train.deepspeed exclude each other; give one")
+    if options.optimizer == "lion" and options.deepspeed:
+        raise ConfigError("train.optimizer lion is not known to DeepSpeed; use adamw, or train without train.deepspeed")
+    if options.nonfinite == "skip" and options.deepspeed:
+        raise ConfigError(
+            "train.nonfinite skip: DeepSpeed updates before it can be seen; use stop with train.deepspeed"
+        )
+    for watcher in options.report_to:
+        if importlib.util.find_spec(watcher) is None:
+            raise ConfigError(
+                f"train.report_to {watcher}: {watcher} is not installed; pip install 'egrecho[watch]', or leave it out"
+            )
+    for name in ("deepspeed", "fsdp"):
+        path = getattr(options, name)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"train.{name}: {path} does not exist; config/ has them")
