@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.decoding.decode import DecodeOptions
 from egrecho_inner.decoding.hypotheses import remove_logs
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.results import hypothesis_rows, read_references, results, score_set
 from egrecho_inner.decoding.session import Decoder, choose_place, decode_set
 from egrecho_inner.report.errs import write_errs

@@ -11,14 +11,14 @@ from typing import Literal
 import torch
 from torch import nn
 
-from egrecho_inner.data.batching import BatchOptions, BatchPlan
+from egrecho_inner.data.batching import BatchPlan
 from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.adapters import LoraOptions
 from egrecho_inner.model.loading import window_of
+from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.training.fit import WindowOptions
-from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.options import TrainOptions, WindowOptions
 
 Policy = Literal["encoder", "encoder-top", "full", "lora"]
 POLICIES: tuple[Policy, ...] = ("encoder", "encoder-top", "full", "lora")

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from egrecho_inner.config import to_yaml
 from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.dataset import CutList, DataOptions
-from egrecho_inner.data.targets import TargetBatches, TargetOptions
+from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.options import DataOptions, TargetOptions
+from egrecho_inner.data.targets import TargetBatches
 from egrecho_inner.model.adapters import add_adapter, load_adapter
-from egrecho_inner.model.loading import ModelOptions, load_model, load_processor, save_folder, start_model
+from egrecho_inner.model.loading import load_model, load_processor, save_folder, start_model
+from egrecho_inner.model.options import ModelOptions
 from egrecho_inner.training import checkpoint
 from egrecho_inner.training.card import TRAINING, write_card
 from egrecho_inner.training.fit import fit
