@@ -1,16 +1,16 @@
 #!/usr/bin/env python
 """Cuts in, cuts with stored log-mel features out; killed at any point and repeated, it gives the same bytes.
 
-The cuts are dealt into shards by their position alone. A shard is one task: it writes `feats-K.lca`, then its cuts,
-then its done-marker, each by renaming. The final manifest is written last, from the shards in order; then their cuts
-and markers go. `job.json` says which cuts and options the archives are of; another job starts anew.
-Left out: several archives per worker or per day; the number of jobs must not change a byte of the result.
+A pass over the manifest (`runtime/passes.py`), in shards of some seconds of audio. A shard is one task: it writes
+`feats-K.lca`, then its cuts. `job.json` beside the archives holds what they are of: the cuts, their audio by size and
+time of change, and the settings. Repeated, only shards are computed of which one of these is another now.
+Left out: several archives per worker; the number of jobs must not change a byte of the result.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +19,15 @@ from lhotse import MonoCut
 
 from egrecho_inner.config import run
 from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.cuts import scan_manifest
 from egrecho_inner.data.feature_store import TICK_POWER, FeatureArchive, bytes_per_hour
 from egrecho_inner.data.features import TAIL_FRAMES, log_mel
+from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.inputs import parts_of, timed_runs
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.runtime.executor import map_unordered
 from egrecho_inner.runtime.files import free_space, read_lines, to_line, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger
+from egrecho_inner.runtime.passes import Fault, Pass, Shard, watched
 
 EXTRACTOR = "egrecho-log-mel-1"  # changes when the same wave would give other values
 SHARDS = 64  # of a corpus of some size: enough work for as many cores
@@ -60,160 +62,94 @@ def compute_features(
     """
     if not -14 <= tick_power <= -3:
         raise ConfigError(f"tick_power is {tick_power}; expected -14 (finest) to -3, default {TICK_POWER}")
-    scan_manifest(cuts)
+    if not Path(cuts).exists():
+        raise DataError(f"{cuts}: no such file; make the cuts first (egrecho make-cuts)")
+    place = Path(out)
+    if features == "offline" and not storage:
+        storage = storage_beside(place)
+    index = CutIndex(cuts)
     if features == "none":
         print(f"{out}: {write_jsonl(out, read_lines(cuts))} cuts, features on the fly")
         return
-    job = _Job.of(cuts, out, storage or _storage_beside(out), num_mel_bins, tick_power)
-    if job.is_done():
-        job.clean()
-        print(f"{out}: already done")
+    settings = {"extractor": EXTRACTOR, "storage": storage, "num_mel_bins": num_mel_bins, "tick_power": tick_power}
+    job, skipped = make_pass(index, place, settings), Ledger(ledger or place.with_name("skipped.jsonl"))
+    if not job.begin(partial(is_usable, index)):
+        print(f"{out}: already done" + (f"; what was left out still fails, see {skipped.path}" * job.has_faults()))
         return
-    job.begin()
-    _check_room(job)
+    shards = job.open()
+    room = sum(index.durations[shard.first : shard.last].sum() for shard in shards) / 3600
+    room *= bytes_per_hour(num_mel_bins, tick_power)
+    check_room(Path(storage), room)
+    tasks = (Task(shard, settings, os.getcwd(), tuple(map(index.text, shard.positions))) for shard in shards)
     try:
-        for _ in map_unordered(compute_shard, job.open_shards(), jobs, executor):
+        for _ in watched(map_unordered(compute_shard, tasks, jobs, executor), len(shards), "features"):
             pass
     except MachineError as error:
-        raise MachineError(f"{error}; all features of {cuts} need about {job.room / 1e6:,.0f} MB") from error
-    skipped = Ledger(ledger or Path(out).with_name("skipped.jsonl"))
-    for shard in range(job.shards):
-        for skip in json.loads(job.path(shard, "done").read_text())["skips"]:
-            skipped.add(**skip)
-    if skipped.skips or skipped.path.exists():
-        skipped.write(job.stage)
-    skipped.check_limit(job.total, max_skip_ratio, cuts)
-    kept = write_jsonl(out, (line for shard in range(job.shards) for line in read_lines(job.path(shard, "jsonl"))))
-    job.clean()
-    print(f"{out}: {skipped.summary(job.total, 'cuts')}; {job.seconds / 3600:.2f} h in {job.storage} ({kept} lines)")
+        raise MachineError(f"{error}; all features of {cuts} need about {room / 1e6:,.0f} MB") from error
+    job.collect(skipped, max_skip_ratio, cuts)
+    job.finalize(lambda: {"settings": settings, "shards": job.summary()})
+    hours = index.durations.sum() / 3600
+    print(f"{out}: {skipped.summary(len(index), 'cuts')}; {hours:.2f} h in {storage}")
+
+
+compute_features.positional = ["cuts", "out"]
+
+
+def make_pass(index: CutIndex, out: Path, settings: dict[str, str | int]) -> Pass:
+    """Divide a manifest into shards by its seconds alone: the number of jobs does not change a byte of the result."""
+    seconds = min(max(float(index.durations.sum()) / SHARDS, SHORTEST_SHARD), LONGEST_SHARD)
+    parts = parts_of(index, timed_runs(index.durations.tolist(), seconds))
+    folder, stage = Path(settings["storage"]), f"features {plain_name(out)}"
+    return Pass(stage, folder, "feats", folder / "job.json", settings, parts, out, products=("lca",))
 
 
 @dataclass(frozen=True)
-class Shard:
-    """The work of one task."""
+class Task:
+    """The work of one shard, complete in itself: a worker may be anywhere that sees the files."""
 
-    index: int
-    storage: str
-    stage: str
-    num_mel_bins: int
-    tick_power: int
+    shard: Shard
+    settings: dict[str, str | int]
+    folder: str
+    """That paths of the manifest are relative to."""
     lines: tuple[str, ...]
     """The cuts' JSON."""
 
 
-def compute_shard(shard: Shard) -> int:
-    """Compute and store the features of one shard; give the number of cuts that have them."""
+def compute_shard(task: Task) -> int:
+    """Compute and store the features of one shard; return the number of cuts that have them."""
     torch.set_num_threads(1)  # one core per task; threads would also change the order of sums
-    lines, skips, folder = [], [], Path(shard.storage)
-    with FeatureArchive(folder / f"feats-{shard.index}.lca", shard.tick_power) as archive:
-        for line in shard.lines:
-            cut = _read_cut(line)
+    shard, n_mels = task.shard, int(task.settings["num_mel_bins"])
+    path = shard.path("lca")
+    named = f"{task.settings['storage']}/{path.name}"
+    lines, skips = [], []
+    with FeatureArchive(path, int(task.settings["tick_power"]), named) as archive:
+        for position, line in zip(shard.positions, task.lines, strict=True):
+            cut = read_cut(line)
             try:
-                feats = log_mel(load_audio(cut), shard.num_mel_bins, TAIL_FRAMES)
+                feats = log_mel(load_audio(anchored(cut, task.folder)), n_mels, TAIL_FRAMES)
             except DataError as error:
-                skip = {"id": cut.id, "stage": shard.stage, "reason": "unusable audio", "value": str(error)}
-                skips.append(skip | {"seconds": cut.duration})
+                skips.append(Fault(cut.id, "", "unusable audio", str(error), cut.duration, position))
                 continue
-            cut.features = archive.describe(cut, shard.num_mel_bins, archive.add(feats))
+            cut.features = archive.describe(cut, n_mels, archive.add(feats))
             lines.append(to_line(cut.to_dict()))
-    write_jsonl(folder / f"feats-{shard.index}.jsonl", lines)
-    write_jsonl(folder / f"feats-{shard.index}.done", [json.dumps({"skips": skips})])
-    return len(lines)
+    return shard.finish(lines, skips)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Which cuts become which files; all of it follows from the manifest and the options."""
-
-    cuts: str
-    sha256: str
-    total: int
-    seconds: float
-    shards: int
-    out: str
-    storage: str
-    num_mel_bins: int
-    tick_power: int
-    extractor: str = EXTRACTOR
-
-    @staticmethod
-    def of(cuts: str, out: str, storage: str, num_mel_bins: int, tick_power: int) -> "_Job":
-        digest, total, seconds = hashlib.sha256(), 0, 0.0
-        for line in read_lines(cuts):
-            digest.update(line.encode() + b"\n")
-            total += 1
-            seconds += json.loads(line)["duration"]
-        if not total:
-            raise DataError(f"{cuts}: no cuts in it; make the cuts again (egrecho make-cuts)")
-        shards = sum(1 for _ in _deal(cuts, _shard_seconds(seconds)))
-        return _Job(cuts, digest.hexdigest(), total, seconds, shards, out, storage, num_mel_bins, tick_power)
-
-    @property
-    def room(self) -> float:
-        """Give the bytes that the archives will need, roughly."""
-        return self.seconds / 3600 * bytes_per_hour(self.num_mel_bins, self.tick_power)
-
-    @property
-    def stage(self) -> str:
-        return f"features {Path(self.out).name.split('.')[0]}"
-
-    def path(self, shard: int, ending: str) -> Path:
-        return Path(self.storage) / f"feats-{shard}.{ending}"
-
-    def is_done(self) -> bool:
-        archives = all(self.path(shard, "lca").exists() for shard in range(self.shards))
-        return Path(self.out).exists() and archives and self._is_noted()
-
-    def begin(self) -> None:
-        """Keep the finished shards of an earlier run of this very job; clear away everything else."""
-        Path(self.out).unlink(missing_ok=True)  # its archives are about to change
-        if not self._is_noted():
-            for path in Path(self.storage).glob("feats-*"):
-                path.unlink(missing_ok=True)
-            write_jsonl(Path(self.storage) / "job.json", [json.dumps(asdict(self))])
-
-    def open_shards(self) -> Iterator[Shard]:
-        """Deal the cuts and pass over the shards that are done."""
-        for index, lines in enumerate(_deal(self.cuts, _shard_seconds(self.seconds))):
-            if not all(self.path(index, ending).exists() for ending in ("done", "jsonl", "lca")):
-                yield Shard(index, self.storage, self.stage, self.num_mel_bins, self.tick_power, tuple(lines))
-
-    def clean(self) -> None:
-        """Remove what only an unfinished job needs."""
-        for path in Path(self.storage).glob("feats-*"):
-            if path.suffix != ".lca":
-                path.unlink(missing_ok=True)
-
-    def _is_noted(self) -> bool:
-        note = Path(self.storage) / "job.json"
-        return note.exists() and note.read_text() == json.dumps(asdict(self)) + "\n"
+def is_usable(index: CutIndex, position: int) -> bool:
+    """Try audio again that failed at an earlier start."""
+    try:
+        load_audio(index[position])
+    except DataError:
+        return False
+    return True
 
 
-def _deal(cuts: str, seconds: float) -> Iterator[list[str]]:
-    """Cut the manifest into runs of lines of so many seconds."""
-    lines, held = [], 0.0
-    for line in read_lines(cuts):
-        lines.append(line)
-        held += json.loads(line)["duration"]
-        if held >= seconds:
-            yield lines
-            lines, held = [], 0.0
-    if lines:
-        yield lines
+def read_cut(line: str) -> MonoCut:
+    """Make a cut of its line.
 
-
-def _shard_seconds(total: float) -> float:
-    return min(max(total / SHARDS, SHORTEST_SHARD), LONGEST_SHARD)
-
-
-def _storage_beside(out: str) -> str:
-    name = Path(out).name.split(".")[0]
-    if "cuts" not in name:
-        raise ConfigError(f"{out} has no 'cuts' in its name to derive a folder from; give --storage DIR")
-    return str(Path(out).with_name("feats".join(name.rsplit("cuts", 1))))
-
-
-def _read_cut(line: str) -> MonoCut:
+    Raises:
+        DataError: It is a mix, say.
+    """
     data = json.loads(line)
     if data.get("type") != "MonoCut":
         raise DataError(f"cut {data.get('id')} is a {data.get('type')}; features are stored of MonoCuts only")
@@ -221,17 +157,47 @@ def _read_cut(line: str) -> MonoCut:
     return MonoCut.from_dict(data)
 
 
-def _check_room(job: _Job) -> None:
-    """Refuse to start what surely does not fit: half of the usual need is missing."""
-    need, have = job.room, free_space(Path(job.storage))
+def anchored(cut: MonoCut, folder: str) -> MonoCut:
+    """Return a cut whose audio is found from any working folder."""
+    if cut.recording is None or folder == os.getcwd():
+        return cut
+    sources = [
+        replace(each, source=os.path.join(folder, each.source)) if each.type == "file" else each
+        for each in cut.recording.sources
+    ]
+    return replace(cut, recording=replace(cut.recording, sources=sources))
+
+
+def storage_beside(out: Path) -> str:
+    """Name the folder of the archives of a manifest.
+
+    Raises:
+        ConfigError: Its name has no `cuts` to replace.
+    """
+    name = plain_name(out)
+    if "cuts" not in name:
+        raise ConfigError(f"{out} has no 'cuts' in its name to derive a folder from; give --storage DIR")
+    return str(out.with_name("feats".join(name.rsplit("cuts", 1))))
+
+
+def plain_name(out: Path) -> str:
+    """Return the name of a manifest without its endings; it may have dots of its own."""
+    return out.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def check_room(folder: Path, need: float) -> None:
+    """Refuse to start what surely does not fit: half of the usual need in bytes is missing.
+
+    Raises:
+        MachineError: It is.
+    """
+    have = free_space(folder)
     if have < need / 2:
         raise MachineError(
-            f"{job.storage}: the features need about {need / 1e6:,.0f} MB, {have / 1e6:,.0f} MB are free; make room, "
+            f"{folder}: the features need about {need / 1e6:,.0f} MB, {have / 1e6:,.0f} MB are free; make room, "
             "choose another folder, or compute them while training (--features none)"
         )
 
-
-compute_features.positional = ["cuts", "out"]
 
 if __name__ == "__main__":
     run(compute_features)

@@ -191,6 +191,120 @@ def test_a_full_disk_stops_at_once_and_room_lets_it_continue(corpus) -> None:
     assert snapshot() == clean
 
 
+def manifest() -> list[dict]:
+    return [json.loads(line) for line in gzip.decompress(Path("data/x_cuts.jsonl.gz").read_bytes()).splitlines()]
+
+
+def test_a_fault_that_is_gone_is_tried_again(corpus, monkeypatch, capsys) -> None:
+    # a file server that stuttered: nothing about the file itself was another afterwards
+    real, tried = program.load_audio, []
+
+    def stutters(cut):
+        tried.append(cut.id)
+        if cut.id in broken:
+            raise DataError(f"cut {cut.id}: stale file handle")
+        return real(cut)
+
+    monkeypatch.setattr(program, "load_audio", stutters)
+    broken = {"u2-0", "u5-0"}
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", max_skip_ratio=0.25)
+    assert [row["id"] for row in manifest()] == ["u0-0", "u1-0", "u3-0", "u4-0", "u6-0", "u7-0"]
+    tried.clear()
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", max_skip_ratio=0.25)
+    assert "already done; what was left out still fails" in capsys.readouterr().out
+    assert tried == ["u2-0", "u5-0"], "only they are tried"
+    broken = {"u2-0"}
+    tried.clear()
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", max_skip_ratio=0.25)
+    assert [row["id"] for row in manifest()] == ["u0-0", "u1-0", "u3-0", "u4-0", "u5-0", "u6-0", "u7-0"]
+    assert set(tried) == {"u2-0", "u4-0", "u5-0"}, "the other shards stay"
+    broken = set()
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert len(manifest()) == 8 and not Path("data/skipped.jsonl").read_text()
+    assert {path.suffix for path in Path("data/x_feats").iterdir()} == {".lca", ".json"}
+
+
+def test_a_file_that_came_back_is_used(corpus) -> None:
+    Path("u5.wav").rename("away")
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", max_skip_ratio=0.2)
+    assert len(manifest()) == 7
+    Path("away").rename("u5.wav")
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert len(manifest()) == 8
+
+
+def test_replaced_audio_of_the_same_length_is_computed_again(corpus, monkeypatch) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    before = {cut.id: cut.load_features() for cut in CutSet.from_file("data/x_cuts.jsonl.gz")}
+    samples, rate = soundfile.read("u4.wav")
+    time.sleep(0.01)
+    soundfile.write("u4.wav", samples[::-1], rate)
+    real, computed = program.load_audio, []
+    monkeypatch.setattr(program, "load_audio", lambda cut: computed.append(cut.id) or real(cut))
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert set(computed) == {"u4-0", "u5-0"}, "the shard of the file, and no other"
+    for cut in CutSet.from_file("data/x_cuts.jsonl.gz"):
+        assert np.array_equal(cut.load_features(), before[cut.id]) is (cut.id != "u4-0")
+        np.testing.assert_allclose(cut.load_features(), log_mel(cut.load_audio()[0]), atol=2**-9 + 1e-5)
+
+
+def test_features_after_none_after_features_are_features(corpus) -> None:
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    first = snapshot()
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", features="none")
+    assert "features" not in manifest()[0]
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert "features" in manifest()[0]
+    assert snapshot() == first
+
+
+def test_a_cut_more_costs_a_shard(corpus, monkeypatch) -> None:
+    lines = Path("cuts.jsonl").read_text().splitlines(keepends=True)
+    Path("cuts.jsonl").write_text("".join(lines[:7]))
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    Path("cuts.jsonl").write_text("".join(lines))
+    real, computed = program.load_audio, []
+    monkeypatch.setattr(program, "load_audio", lambda cut: computed.append(cut.id) or real(cut))
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert computed == ["u6-0", "u7-0"] and len(manifest()) == 8
+
+
+def test_workers_with_another_working_folder_find_and_write_the_same_files(corpus, monkeypatch) -> None:
+    text = Path("cuts.jsonl").read_text().replace(f"{corpus}/", "")  # audio named relative to where we are
+    assert '"u0.wav"' in text
+    Path("cuts.jsonl").write_text(text)
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    first = snapshot()
+    for path in first:
+        os.unlink(path)
+    (corpus / "elsewhere").mkdir()
+
+    def elsewhere(function, items, *_):
+        for item in items:
+            os.chdir(corpus / "elsewhere")
+            result = function(item)
+            os.chdir(corpus)
+            yield item, result
+
+    monkeypatch.setattr(program, "map_unordered", elsewhere)
+    compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
+    assert snapshot() == first
+    assert manifest()[0]["features"]["storage_path"] == "data/x_feats/feats-0.lca"
+    assert list((corpus / "elsewhere").iterdir()) == []
+
+
+def test_a_name_may_have_dots(corpus) -> None:
+    for name in ("v1.0_cuts_a.jsonl.gz", "v1.1_cuts_a.jsonl"):
+        Path("u5.wav").unlink(missing_ok=True)
+        compute_features("cuts.jsonl", f"data/{name}", max_skip_ratio=0.5)
+    assert sorted(path.name for path in Path("data").iterdir() if path.is_dir()) == [
+        "v1.0_feats_a",
+        "v1.1_feats_a",
+    ]
+    stages = {json.loads(line)["stage"] for line in Path("data/skipped.jsonl").read_text().splitlines()}
+    assert stages == {"features v1.0_cuts_a", "features v1.1_cuts_a"}
+
+
 def test_what_cannot_fit_is_refused_before_any_work(corpus, monkeypatch) -> None:
     monkeypatch.setattr(program, "free_space", lambda path: 1000)
     with pytest.raises(MachineError, match="need about"):

@@ -28,10 +28,17 @@ TICK_POWER = -8  # largest error 2^-9 = 0.002, where features have a standard de
 
 
 class FeatureArchive:
-    """Writes one archive; as a context manager, the file appears when all of it is written."""
+    """Writes one archive; as a context manager, the file appears when all of it is written.
 
-    def __init__(self, path: str | Path, tick_power: int = TICK_POWER) -> None:
+    Args:
+        path: The file.
+        tick_power: Values are kept to multiples of 2^tick_power.
+        named: What manifests call it; by default its path.
+    """
+
+    def __init__(self, path: str | Path, tick_power: int = TICK_POWER, named: str = "") -> None:
         self.path, self.tick_power, self.size = Path(path), tick_power, 0
+        self.named = named or str(path)
         self._context = atomic_file(self.path)
 
     def __enter__(self) -> "FeatureArchive":
@@ -66,7 +73,7 @@ class FeatureArchive:
             start=cut.start,
             duration=cut.duration,
             storage_type=STORAGE_TYPE,
-            storage_path=str(self.path),
+            storage_path=self.named,
             storage_key=storage_key,
             channels=cut.channel,
         )

@@ -79,6 +79,10 @@ class CutIndex:
         start, end = int(self.offsets[position]), int(self.offsets[position + 1])
         return os.pread(self._file, end - start, start)  # no shared file position: safe after fork
 
+    def text(self, position: int) -> str:
+        """Return the JSON of one cut without the line's end."""
+        return self.line(position).decode().rstrip("\n")
+
     def __getitem__(self, position: int) -> Cut:
         """Return one cut, made from its line; it is looked at again, for the index may be another's."""
         line = self.line(position)

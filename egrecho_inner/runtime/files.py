@@ -110,7 +110,7 @@ def working_folder(place: str | Path) -> Iterator[Path]:
     working = _beside(place, hidden=True)
     try:
         working.parent.mkdir(parents=True, exist_ok=True)
-        sweep(working.parent)
+        _sweep_once(working.parent.absolute())
         working.mkdir()
     except OSError as error:
         raise _cannot_write(place, error) from error
@@ -181,13 +181,13 @@ def free_space(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder: at most once per process, as it is listed for that."""
-    _sweep(str(folder.absolute()))
-
-
 @lru_cache(maxsize=10_000)
-def _sweep(folder: str) -> None:
+def _sweep_once(folder: Path) -> None:
+    sweep(folder)  # once in a process, as the folder is listed for that
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder."""
     for entry in os.scandir(folder):
         found = TEMPORARY.search(entry.name)
         if found is None:
@@ -223,7 +223,7 @@ def _machine() -> str:
 def _create(beside: Path, path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
+        _sweep_once(path.parent.absolute())
         return open(beside, "wb")
     except OSError as error:
         raise _cannot_write(path, error) from error

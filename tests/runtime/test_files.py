@@ -20,7 +20,7 @@ from egrecho_inner.runtime.files import atomic_file, locked, read_lines, working
 @pytest.fixture(autouse=True)
 def fresh() -> None:
     """A process that has swept nothing yet."""
-    files._sweep.cache_clear()
+    files._sweep_once.cache_clear()
 
 
 def dead_pid() -> int:
