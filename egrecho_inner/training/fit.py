@@ -212,7 +212,7 @@ class Run:
             self.facts(halvings),
             make_callbacks(model, self.outdir, train),
             self.stops,
-            self.data.max_skip_ratio * len(self.cuts),
+            min(self.data.max_skip_ratio * len(self.cuts), len(self.cuts) - 1),
         )
 
     def train(self, trainer: WhisperTrainer, folder: Path | None, place: Path) -> Path:

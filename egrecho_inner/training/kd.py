@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.student import same_encoder
 from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.training import collectives
 from egrecho_inner.training.options import KdOptions
 from egrecho_inner.training.trainer import WhisperTrainer
 
@@ -216,8 +217,11 @@ class DistilTrainer(WhisperTrainer):
         self.items += items
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the parts of the loss, per target token of this process, to the training line."""
+        """Add the parts of the loss, per target token of all processes, to the training line."""
         if "loss" in logs and self.terms:
-            logs |= {name: round(float(value / self.items), 5) for name, value in self.terms.items()}
+            names = sorted(self.terms)  # the same on all: they follow from the weights
+            mine = [*(float(self.terms[name]) for name in names), float(self.items)]
+            *sums, items = collectives.total(mine, self.args.device)
+            logs |= {name: round(value / max(items, 1), 5) for name, value in zip(names, sums, strict=True)}
             self.terms, self.items = {}, 0
         super().log(logs, start_time)

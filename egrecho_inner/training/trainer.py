@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
@@ -25,7 +24,7 @@ from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader
 from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import DataError, Interrupted, MachineError
-from egrecho_inner.training import checkpoint, flops, loaders, memory, sharding, strategy
+from egrecho_inner.training import checkpoint, collectives, flops, loaders, memory, sharding, strategy
 from egrecho_inner.training.frozen import FrozenEncoder
 from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
@@ -72,9 +71,9 @@ class WhisperTrainer(SavingTrainer):
         self.remove_callback(PrinterCallback)  # Metrics prints
         self.model_accepts_loss_kwargs = True
         self.options, self.batches, self.plan = options, batches, plan
-        self.score, self.fingerprint = score, dict(fingerprint)
         self.stops, self.max_skips = stops, max_skips
         self.tally = Tally()
+        self.score, self.fingerprint = score, {**fingerprint, "skipped": self.tally.skipped}
         self.stopped: str | None = None
         self.place: dict[str, int] | None = None
         """Of a stream, when the step at hand has been taken."""
@@ -91,11 +90,13 @@ class WhisperTrainer(SavingTrainer):
         loader.worker_init_fn = start_worker
         return loader
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        if resume_from_checkpoint:
+            self.tally.skipped.update(checkpoint.facts(Path(resume_from_checkpoint)).get("skipped", {}))
         rehearses = torch.cuda.is_available() if self.options.rehearse is None else self.options.rehearse
         if rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             memory.rehearse(self.model, self.batches, self.plan, self.args.device, self.options.precision)
-        prepared = super()._prepare_for_training(*args, **kwargs)
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         strategy.check(self, self.options)
         return prepared
 
@@ -123,7 +124,7 @@ class WhisperTrainer(SavingTrainer):
             if not (broken := loaders.death(error, self.stops.loaders)):
                 raise
         self.tally.waited += time.perf_counter() - began
-        self.tally.ids = [sample.pop("ids") for sample in samples]
+        self.tally.ids = []
         states = [sample.pop("state") for sample in samples]
         for sample in samples:
             transform(sample, self.batches.n_mels, self.args.device)
@@ -147,29 +148,29 @@ class WhisperTrainer(SavingTrainer):
         Raises:
             DataError: More cuts than allowed could not be used.
         """
-        mine = [float(items), float(self.stops.asked()), float(len(self.tally.skipped)), float(bool(broken))]
-        ours = torch.tensor(mine, dtype=torch.float64, device=device)
-        if dist.is_initialized():
-            dist.all_reduce(ours)
-        total, asked, skipped, broke = ours.tolist()
-        if skipped > self.max_skips:
-            self.report_skips(int(skipped))
+        mine = [items, self.stops.asked(), bool(self.tally.news), bool(broken)]
+        total, asked, news, broke = collectives.total(mine, device)
+        self.tally.tokens = (self.tally.tokens or 0.0) + total
+        if news:
+            self.tally.share_skips()
+        if len(self.tally.skipped) > self.max_skips:
+            self.report_skips(f"more than data.max_skip_ratio allows ({self.max_skips:.0f})")
         if broke and not asked:
             return total, f"!{broken or 'a loader process of another process died'}"
         return total, (self.stops.reason or "another process was told to stop") if asked else None
 
-    def report_skips(self, skipped: int) -> None:
-        """Leave when too many cuts could not be used.
+    def report_skips(self, why: str) -> None:
+        """End the run when too many cuts could not be used.
 
         Raises:
             DataError: Always.
         """
-        path = Path(self.args.output_dir) / f"skipped-rank{self.args.process_index}.json"
-        checkpoint.write_json(path, self.tally.skipped)
-        first = next(iter(self.tally.skipped.values()), "seen by another process")
+        skipped, path = self.tally.skipped, Path(self.args.output_dir) / "skipped.json"
+        if self.args.should_save:
+            checkpoint.write_json(path, skipped)
         raise DataError(
-            f"{skipped} training cuts could not be used, more than data.max_skip_ratio allows ({self.max_skips:.0f}); "
-            f"first: {first}; all are in {path}; mend the data or raise the limit"
+            f"{len(skipped)} training cuts could not be used, {why}; first: {next(iter(skipped.values()))}; all are in "
+            f"{path}; fix the data or raise the limit"
         )
 
     def raise_if_stopped(self) -> None:
@@ -178,8 +179,11 @@ class WhisperTrainer(SavingTrainer):
         Raises:
             MachineError: A loader process died.
             Interrupted: The run was told to stop.
+            DataError: Not one cut could be used.
         """
         if self.stopped is None:
+            if self.tally.skipped and self.tally.tokens == 0:
+                self.report_skips("and nothing was trained")
             return
         step = f"checkpoint-{self.state.global_step} is complete; the same command continues"
         if self.stopped.startswith("!"):
@@ -305,5 +309,5 @@ class WhisperTrainer(SavingTrainer):
         self.state.epoch = round(self.plan.epochs_at(self.state.global_step), 4)
         logs.pop("train_samples_per_second", None)  # Transformers counts batches as samples
         if "loss" in logs:
-            logs |= self.tally.speed(self.args.world_size, self.peak_flops)
+            logs |= self.tally.speed(self.args.device, self.peak_flops)
         super().log(logs)

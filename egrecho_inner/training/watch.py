@@ -20,6 +20,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from egrecho_inner.text.scoring import percent
+from egrecho_inner.training import collectives
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,12 @@ class Tally:
 
     def __init__(self) -> None:
         self.ids: list[list[str]] = []
+        self.tokens: float | None = None
+        """Target tokens of all processes since the start; None before its first step."""
         self.skipped: dict[str, str] = {}
+        """Cuts that could not be used when they were last tried, with the reason; the same on all processes."""
+        self.news: dict[str, str | None] = {}
+        """What this process found out about its cuts in this step: a reason, or None where one can be used again."""
         self.nonfinite = 0
         self.reset()
 
@@ -68,22 +74,37 @@ class Tally:
         """Take out of a batch what is for the log, not for the model."""
         self.audio += sample.pop("seconds")
         self.padded += sample.pop("padded_seconds")
+        self.ids.append(sample.pop("ids"))
+        for cut in self.skipped.keys() & self.ids[-1]:
+            self.news[cut] = None
         for cut, reason in sample.pop("skipped"):
             if cut not in self.skipped:
                 logger.warning("left out: %s", reason)
-                self.skipped[cut] = reason
+                self.news[cut] = reason
 
-    def speed(self, world_size: int, peak_flops: float | None) -> dict[str, float]:
-        """Return this process's figures (audio seconds times the processes) and begin anew."""
+    def share_skips(self) -> None:
+        """Put together what all processes found out; a cut counts once, whoever meets it and however often."""
+        for news in collectives.gather(self.news):
+            for cut, reason in news.items():
+                if reason is None:
+                    self.skipped.pop(cut, None)
+                else:
+                    self.skipped[cut] = reason
+        self.news = {}
+
+    def speed(self, device: torch.device, peak_flops: float | None) -> dict[str, float]:
+        """Return the figures of all processes together, of waiting and memory the highest, and begin anew."""
         elapsed = max(time.perf_counter() - self.began, 1e-9)
+        audio, padded, flops, processes = collectives.total([self.audio, self.padded, self.flops, 1.0], device)
+        waited, memory = collectives.largest([self.waited / elapsed, peak_memory()], device)
         figures = {
-            "audio_seconds_per_second": round(world_size * self.audio / elapsed, 1),
-            "padding": round(1 - self.audio / max(self.padded, 1e-9), 4),
-            "data_wait": round(self.waited / elapsed, 4),
-            "peak_memory_gb": round(peak_memory() / 1e9, 2),
+            "audio_seconds_per_second": round(audio / elapsed, 1),
+            "padding": round(1 - audio / max(padded, 1e-9), 4),
+            "data_wait": round(waited, 4),
+            "peak_memory_gb": round(memory / 1e9, 2),
         }
         if peak_flops:
-            figures["mfu"] = round(self.flops / elapsed / peak_flops, 4)
+            figures["mfu"] = round(flops / processes / elapsed / peak_flops, 4)
         if self.skipped:
             figures["skipped"] = len(self.skipped)
         if self.nonfinite:

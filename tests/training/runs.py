@@ -41,6 +41,7 @@ def train(
     batch: BatchOptions = BatchOptions(max_duration=None, batch_size=3),
     dropout: float = 0.1,
     augment: AugmentOptions | None = AugmentOptions(volume=VolumeOptions()),
+    max_skip_ratio: float = 0.01,
     **changes: Any,
 ) -> Path:
     """Train a tiny model with dropout and augmentation; the arguments are `fit`'s, `changes` go to TrainOptions."""
@@ -51,7 +52,7 @@ def train(
         if hasattr(module, "dropout") and isinstance(module.dropout, float):
             module.dropout = dropout
     options = dataclasses.replace(TRAIN, **changes)
-    data = DataOptions(train=str(cuts), dev=None if dev is None else str(dev))
+    data = DataOptions(train=str(cuts), dev=None if dev is None else str(dev), max_skip_ratio=max_skip_ratio)
     config = to_yaml({"data": data, "batch": batch, "train": options, "augment": augment, "lora": lora})
     adapt = None if lora is None else lambda base, steps: add_adapter(base, lora, steps, options.seed)
     return fit(

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from runs import same, train, weights
+from runs import in_child, kill_at_step, same, train, weights
 from tiny import speech_cuts
 
 from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.training import checkpoint, memory
+from egrecho_inner.training import checkpoint, collectives, memory
 from egrecho_inner.training.memory import OutOfMemory, halve
 from egrecho_inner.training.options import TrainOptions
 from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.watch import Tally
 
 
 def break_gradient(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
@@ -130,8 +131,66 @@ def test_cuts_that_do_not_load_are_limited(tmp_path: Path) -> None:
         soundfile.write(wave, np.zeros(100, dtype=np.float32), 16000)
     with pytest.raises(DataError, match=r"training cuts could not be used.*data.max_skip_ratio"):
         train(cuts, tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "skipped-rank0.json").read_text())
+    assert json.loads((tmp_path / "run" / "skipped.json").read_text())
     assert not (tmp_path / "run" / "final").exists()
+
+
+@pytest.fixture
+def two_broken(tmp_path: Path) -> tuple[Path, list[Path]]:
+    """Cuts of which two do not load, and their files."""
+    cuts = speech_cuts(tmp_path, n=11)
+    waves = sorted((tmp_path / "cuts").glob("*.wav"))[4:6]
+    for wave in waves:
+        wave.with_suffix(".good").write_bytes(wave.read_bytes())
+        wave.write_bytes(b"RIFF")
+    return cuts, waves
+
+
+def counted(run: Path) -> list[int]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row.get("skipped", 0) for row in rows if "loss" in row]
+
+
+def test_a_cut_that_does_not_load_counts_once_in_all_epochs_and_starts(
+    two_broken: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    cuts, waves = two_broken
+    options = {"max_steps": 12, "eval_steps": 6, "max_skip_ratio": 0.25}
+
+    def killed() -> None:
+        kill_at_step(9)
+        train(cuts, tmp_path / "run", **options)
+
+    train(cuts, tmp_path / "whole", **options)
+    assert counted(tmp_path / "whole")[-1] == 2, "three epochs, two broken cuts"
+    assert in_child(killed) == -9
+    train(cuts, tmp_path / "run", **options)
+    assert counted(tmp_path / "run") == counted(tmp_path / "whole")
+    for wave in waves:
+        wave.write_bytes(wave.with_suffix(".good").read_bytes())
+    train(cuts, tmp_path / "run", **{**options, "max_steps": 20})
+    assert counted(tmp_path / "run")[-1] == 0, "both load again"
+
+
+def test_processes_agree_on_skips(monkeypatch: pytest.MonkeyPatch) -> None:
+    tally = Tally()
+    news = [{"a": "a is broken"}, {}, {"a": "a is broken", "b": "b is broken"}]
+    monkeypatch.setattr(collectives, "gather", lambda mine: news)
+    tally.share_skips()
+    assert tally.skipped == {"a": "a is broken", "b": "b is broken"}
+    news[:] = [{"a": None}, {}, {}]
+    tally.share_skips()
+    assert list(tally.skipped) == ["b"]
+
+
+def test_a_training_that_uses_nothing_is_an_error(tmp_path: Path) -> None:
+    cuts = speech_cuts(tmp_path, n=11)
+    for wave in (tmp_path / "cuts").glob("*.wav"):
+        wave.write_bytes(b"RIFF")
+    with pytest.raises(DataError, match="3 training cuts could not be used, and nothing was trained"):
+        train(cuts, tmp_path / "short", max_steps=1, max_skip_ratio=1.0)
+    with pytest.raises(DataError, match="11 training cuts could not be used"):
+        train(cuts, tmp_path / "run", max_skip_ratio=1.0)
 
 
 @pytest.mark.parametrize(
