@@ -23,7 +23,8 @@ from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.data.logit_cache import FACTS, Choice, ShardWriter, is_written
 from egrecho_inner.data.options import TargetOptions
-from egrecho_inner.data.targets import encode, source_of
+from egrecho_inner.data.targets import encode
+from egrecho_inner.data.transcripts import transcript_of
 from egrecho_inner.decoding.batches import LONGEST
 from egrecho_inner.decoding.recognizer import label_encoder
 from egrecho_inner.decoding.session import Place, choose_place, model_digest, processes, wait
@@ -190,7 +191,7 @@ class Scribe:
         """Yield the labels of every choice that may be drawn for a cut."""
         if cut.duration > LONGEST:
             raise DataError(f"cut {cut.id} is longer than {LONGEST:g} s")
-        transcript = source_of(cut, self.targets)
+        transcript = transcript_of(cut, self.targets.text)
         with_times = drawn(self.targets.timestamps, bool(transcript.segments))
         for timestamps, previous in itertools.product(
             with_times, drawn(self.targets.previous, bool(transcript.previous))

@@ -86,6 +86,7 @@ def distil(
             TargetBatches, options=targets, seed=train.seed, beside_reference=beside_reference, cache=cache
         ),
         make_trainer=partial(DistilTrainer, teacher=taught, shared=shared, kd=kd),
+        source=targets.text,
     )
 
 

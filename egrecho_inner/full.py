@@ -54,7 +54,7 @@ def train_full(
     make_batches = partial(TargetBatches, options=targets, seed=train.seed)
     fit(
         whisper, processor, Path(outdir), data, batch, train, window, augment, config, allow=allow,
-        make_batches=make_batches,
+        make_batches=make_batches, source=targets.text,
     )  # fmt: skip
 
 

@@ -68,6 +68,7 @@ def train_lora(
         adapt=lambda base, steps: add_adapter(base, lora, steps, train.seed),
         allow=allow,
         make_batches=partial(TargetBatches, options=targets, seed=train.seed),
+        source=targets.text,
     )
 
 

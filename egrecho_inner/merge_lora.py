@@ -15,11 +15,12 @@ from peft import PeftModel
 
 from egrecho_inner.config import run
 from egrecho_inner.data.batching import Batch
-from egrecho_inner.data.dataset import CutBatches, CutList
+from egrecho_inner.data.cut_list import CutList
+from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.features import WHISPER_FRAMES
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.adapters import load_adapter, read_adapter_config, read_training
-from egrecho_inner.model.loading import load_model, load_processor, save_folder
+from egrecho_inner.model.loading import is_multilingual, load_model, load_processor, save_folder
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.card import TRAINING, write_card
 from egrecho_inner.training.checkpoint import publish, write_json
@@ -104,8 +105,7 @@ def proof_batch(
         features = torch.rand(2, config.num_mel_bins, WHISPER_FRAMES, generator=generator) - 0.5
         ids = torch.randint(0, config.vocab_size, (2, 16), generator=generator)
         return {"input_features": features, "decoder_input_ids": ids}
-    multilingual = getattr(model.get_base_model().generation_config, "is_multilingual", True)
-    labels = LabelEncoder(processor.tokenizer, language, multilingual=multilingual)
+    labels = LabelEncoder(processor.tokenizer, language, multilingual=is_multilingual(model.get_base_model()))
     listed = CutList([manifest])
     listed.keep_trainable(labels, max_skip_ratio=1.0)
     first = range(min(4, len(listed)))

@@ -11,7 +11,7 @@ from tiny import save_tiny, speech_cuts
 from egrecho_inner import cache_logits as program
 from egrecho_inner.cache_logits import cache_logits
 from egrecho_inner.data.batching import Batch
-from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.logit_cache import LogitCache
 from egrecho_inner.data.options import TargetOptions
 from egrecho_inner.data.targets import TargetBatches

@@ -56,6 +56,25 @@ def test_text_without_spaces_is_judged_by_character() -> None:
     assert error_rate("one two", "one too", "en", RuleOptions())[1] == "wer"
 
 
+@pytest.mark.parametrize("language", ["ja", "Japanese", "ja-JP", "jpn"])
+def test_a_language_is_the_same_whatever_a_corpus_calls_it(tmp_path: Path, language: str) -> None:
+    reference, heard = "今日はとても良い天気ですね。", "今日はとても良い天気ですよ。"
+    rows = [row("a", reference, heard, language=language)]
+    assert run(tmp_path, rows, languages=["Japanese"]) == ["a"]
+    out = json.loads((tmp_path / "out.jsonl").read_text())
+    assert out["supervisions"][0]["custom"]["teacher"]["metric"] == "cer"
+    assert list(json.loads((tmp_path / "out.jsonl.json").read_text())["normalizers"]) == ["ja"]
+
+
+def test_the_reference_is_all_that_is_spoken_in_the_order_of_time(tmp_path: Path) -> None:
+    whole = row("a", "two", "one two")
+    whole["supervisions"].append({**whole["supervisions"][0], "id": "b", "text": "one", "start": -0.1, "custom": None})
+    assert run(tmp_path, [whole], max_error_rate=0.0) == ["a"]
+    whole["supervisions"][1]["text"] = None
+    with pytest.raises(DataError, match="cut a has no reference"):
+        run(tmp_path, [whole], max_error_rate=0.0)
+
+
 def test_punctuation_and_case_are_no_errors_and_marks_are_letters() -> None:
     assert error_rate("Hello, world!", "hello world", "en", RuleOptions())[0] == 0.0
     assert error_rate("คน", "คน", "th", RuleOptions())[0] == 0.0

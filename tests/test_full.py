@@ -7,7 +7,7 @@ import pytest
 from tiny import save_tiny, speech_cuts
 
 from egrecho_inner import full, lora
-from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.options import DataOptions, PackOptions, TargetOptions
 from egrecho_inner.model.loading import load_processor
 from egrecho_inner.model.options import ModelOptions

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lhotse import CutSet
+from lhotse import CutSet, SupervisionSegment
 from tiny import save_tiny, speech_cut, speech_cuts
 
 from egrecho_inner import pseudo_label as program
 from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.transcripts import reference_of, teacher_of
 from egrecho_inner.decoding.decode import transcribe
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.errors import ConfigError, DataError
@@ -130,6 +131,18 @@ def test_audio_without_a_transcript_is_labelled(run: Callable, tmp_path: Path) -
     assert spoken["duration"] == 1.0
     assert spoken["custom"]["teacher"]["language"]
     CutIndex(tmp_path / "out.jsonl")[0]
+
+
+def test_a_cut_of_several_supervisions_has_one_teachers_text_that_training_finds(run: Callable, tmp_path: Path) -> None:
+    cut = speech_cut(tmp_path, "parts", 2.0, "one two")
+    parts = [(1.0, "two"), (0.0, "one")]
+    cut.supervisions = [SupervisionSegment(text, "parts", start, 1.0, 0, text, "en") for start, text in parts]
+    CutSet.from_cuts([cut]).to_file(tmp_path / "parts.jsonl")
+    (row,) = run(cuts=str(tmp_path / "parts.jsonl"))
+    assert ["custom" in each for each in row["supervisions"]] == [False, True], "the first in time"
+    labelled = CutIndex(tmp_path / "out.jsonl")[0]
+    assert teacher_of(labelled).text == row["supervisions"][1]["custom"]["teacher"]["text"]
+    assert reference_of(labelled).text == "one two"
 
 
 def test_broken_and_overlong_audio_is_in_the_ledger(run: Callable, tmp_path: Path) -> None:

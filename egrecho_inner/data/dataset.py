@@ -9,7 +9,7 @@ In: manifests of cuts, a batch plan. Out: one dict per batch, letters as in mode
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.augment import Augmenter, SpecMasks
 from egrecho_inner.data.batching import WINDOW_SECONDS, Batch, BatchPlan
+from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.feature_store import check_stored, load_stored
 from egrecho_inner.data.features import (
     SAMPLING_RATE,
@@ -29,87 +30,12 @@ from egrecho_inner.data.features import (
     log_mel,
     num_frames,
 )
-from egrecho_inner.data.index import CutIndex
 from egrecho_inner.data.options import AugmentOptions
+from egrecho_inner.data.transcripts import reference_of
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import LabelEncoder, Labels, pad_labels
 
 logger = logging.getLogger(__name__)
-
-MIN_SECONDS = 0.1
-
-
-class CutList:
-    """The cuts of several manifests as one list, read by position, with what cannot be used left out and counted."""
-
-    def __init__(self, paths: Sequence[str] | str):
-        self.indexes = [CutIndex(path) for path in ([paths] if isinstance(paths, str) else paths)]
-        if not self.indexes:
-            raise ConfigError("no manifest of cuts is given; set data.train")
-        self.starts = np.cumsum([0, *map(len, self.indexes)])
-        self.kept = np.arange(self.starts[-1])
-        self.left_out: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def __getitem__(self, position: int) -> Cut:
-        where = int(self.kept[position])
-        part = int(np.searchsorted(self.starts, where, side="right")) - 1
-        return self.indexes[part][where - int(self.starts[part])]
-
-    @property
-    def durations(self) -> np.ndarray:
-        """Seconds of the kept cuts (N,)."""
-        return np.concatenate([index.durations for index in self.indexes])[self.kept]
-
-    @property
-    def digest(self) -> str:
-        """One hash over all manifests."""
-        return "+".join(index.digest for index in self.indexes)
-
-    def keep_trainable(self, labels: LabelEncoder, max_skip_ratio: float) -> None:
-        """Leave out what training cannot use, count it, and stop if it is too much.
-
-        Raises:
-            DataError: More than `max_skip_ratio` of the cuts, or all, would be left out.
-        """
-        seconds = np.concatenate([index.durations for index in self.indexes])
-        text_bytes = np.concatenate([index.text_bytes for index in self.indexes])
-        reasons = {
-            f"over {WINDOW_SECONDS:.0f} s": seconds > WINDOW_SECONDS,
-            f"under {MIN_SECONDS} s": seconds < MIN_SECONDS,
-            "without supervision": text_bytes < 0,
-        }
-        # most texts are too short to reach 448 tokens, whatever the tokenizer; only the others are tokenised
-        long = np.flatnonzero(text_bytes > 440)
-        reasons["over 448 tokens"] = np.zeros(len(seconds), dtype=bool)
-        for position in long:
-            reasons["over 448 tokens"][position] = not fits(self[int(position)], labels)
-        bad = np.logical_or.reduce(list(reasons.values()))
-        self.left_out = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
-        self.kept = np.flatnonzero(~bad)
-        share = bad.mean()
-        if share > max_skip_ratio or not len(self.kept):
-            raise DataError(
-                f"{int(bad.sum())} of {len(bad)} training cuts cannot be used ({self.summary()}), more than "
-                f"data.max_skip_ratio {max_skip_ratio:g}; mend the data or raise the limit"
-            )
-
-    def keep_short(self, max_seconds: float) -> None:
-        """Keep cuts up to a length, by choice: they are not counted as skips."""
-        self.kept = self.kept[self.durations <= max_seconds]
-        if not len(self.kept):
-            raise ConfigError(f"data.max_seconds {max_seconds:g} leaves no cut; raise it")
-
-    def draw(self, limit: int | None, seed: int) -> None:
-        """Keep at most `limit` cuts, drawn once."""
-        if limit is not None and limit < len(self.kept):
-            self.kept = np.sort(np.random.default_rng(seed).choice(self.kept, limit, replace=False))
-
-    def summary(self) -> str:
-        """Say what was left out."""
-        return ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items()) or "none left out"
 
 
 class CutBatches(Dataset[dict[str, Any]]):
@@ -141,7 +67,7 @@ class CutBatches(Dataset[dict[str, Any]]):
                 feature, length = hear(cut, batch.epoch)
                 label = self.label(cut, batch.epoch)
             except DataError as error:
-                skipped.append((cut.id, str(error)))
+                skipped.append((cut.id, naming(cut.id, error)))
                 continue
             features.append(feature)
             lengths.append(length)
@@ -190,8 +116,8 @@ class CutBatches(Dataset[dict[str, Any]]):
 
     def label(self, cut: Cut, epoch: int) -> Labels:
         """Return decoder inputs and targets of a cut; the same in every epoch here."""
-        supervision = cut.supervisions[0]
-        return self.labels.encode(supervision.text or "", supervision.language)
+        spoken = reference_of(cut)
+        return self.labels.encode(spoken.text, spoken.language)
 
     def collate_waves(
         self, waves: list[np.ndarray], masks: list[SpecMasks | None], labels: list[Labels], padded: bool
@@ -228,13 +154,9 @@ class CutBatches(Dataset[dict[str, Any]]):
         return {"decoder_input_ids": torch.tensor(decoder_input_ids), "labels": torch.tensor(targets)}
 
 
-def fits(cut: Cut, labels: LabelEncoder) -> bool:
-    """Tell whether a cut's text fits the decoder; what no label can be made of is skipped and counted later."""
-    supervision = cut.supervisions[0]
-    try:
-        return labels.fits(supervision.text or "", supervision.language)
-    except DataError:
-        return True
+def naming(cut_id: str, error: DataError) -> str:
+    """Return an error's message with the cut it is about."""
+    return str(error) if cut_id in str(error) else f"cut {cut_id}: {error}"
 
 
 class PlanSampler(Sampler[Batch]):

@@ -1,7 +1,7 @@
-"""A manifest of cuts as a few bytes per cut: where its line begins, how long it is, how long its text is.
+"""A manifest of cuts as a few bytes per cut: where its line begins, how long it is, what its text is like.
 
 In: `.jsonl` or `.jsonl.gz`, one cut per line. Out: arrays that batch plans work on, and single cuts read by position.
-A million cuts cost 25 MB, mapped from a file, so every worker process shares them. The index and the unpacked copy of
+A million cuts cost 30 MB, mapped from a file, so every worker process shares them. The index and the unpacked copy of
 a `.gz` (which cannot be entered in the middle) are kept in a hidden folder beside the manifest, made once and made
 anew when the manifest changes; where that folder cannot be written, in a temporary one.
 """
@@ -14,9 +14,11 @@ import shutil
 import tempfile
 import time
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -24,13 +26,17 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from egrecho_inner.data.cuts import check_line
+from egrecho_inner.data.transcripts import code_of, duration_of, supervision_rows
 from egrecho_inner.errors import DataError, MachineError
 from egrecho_inner.runtime.files import TEMPORARY, cache_folder, locked, working_folder
+from egrecho_inner.text.languages import join_texts
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the arrays below change, so that an older index is not read."""
 UNUSED = 30 * 24 * 3600
 """Seconds after which an index in a cache, away from its manifest, is removed."""
+NO_SUPERVISION, NO_TEXT = -1, -2
+"""In place of a length: the cut has no supervision; one of its supervisions has no text (null is not silence)."""
 
 
 class CutIndex:
@@ -40,7 +46,10 @@ class CutIndex:
         path: The manifest as given.
         offsets: Where each line begins in the plain file, and where the last one ends (N + 1,) int64.
         durations: Seconds (N,) float64.
-        text_bytes: Length of the first supervision's text in UTF-8 (N,) int32; -1 without supervision.
+        text_bytes: Length of the text in UTF-8 (N,) int32; `NO_SUPERVISION` or `NO_TEXT` where there is none.
+        teacher_bytes: Length of the teacher's text in UTF-8 (N,) int32; `NO_TEXT` where there is none.
+        language: What language the cut names, as a place in `languages` (N,) int16.
+        languages: Codes; names that Whisper does not know as they are; None where a cut names none.
         digest: SHA-256 of the plain manifest.
     """
 
@@ -65,6 +74,9 @@ class CutIndex:
         self.offsets = np.load(self.folder / "offsets.npy", mmap_mode="r")
         self.durations = np.load(self.folder / "durations.npy", mmap_mode="r")
         self.text_bytes = np.load(self.folder / "text_bytes.npy", mmap_mode="r")
+        self.teacher_bytes = np.load(self.folder / "teacher_bytes.npy", mmap_mode="r")
+        self.language = np.load(self.folder / "language.npy", mmap_mode="r")
+        self.languages: list[str | None] = orjson.loads((self.folder / "languages.json").read_bytes())
         self.digest = (self.folder / "digest").read_text()
         # opened now: a manifest replaced while this one is read would have other offsets
         self._file: int | None = os.open(self.plain, os.O_RDONLY)
@@ -168,7 +180,7 @@ def sweep_unused(root: Path) -> None:
 def scan(path: Path, folder: Path) -> None:
     """Read a manifest once and write its index into a folder, the digest last."""
     packed = path.suffix == ".gz"
-    offsets, durations, text_bytes = [0], [], []
+    offsets, columns = [0], Columns()
     digest = hashlib.sha256()
     with (
         gzip.open(path, "rb") if packed else open(path, "rb") as lines,
@@ -181,38 +193,78 @@ def scan(path: Path, folder: Path) -> None:
                     plain.write(line)
                 if not line.strip():
                     raise DataError(f"{path}:{number}: empty line; make the manifest again")
-                seconds, size = measure(line, path, number)
+                columns.add(measure(line, path, number))
                 offsets.append(offsets[-1] + len(line))
-                durations.append(seconds)
-                text_bytes.append(size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path} is cut off or not gzip ({error}); make the manifest again") from error
-    if not durations:
+    if len(offsets) == 1:
         raise DataError(f"{path} holds no cuts; make the manifest again")
     np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
-    np.save(folder / "durations.npy", np.array(durations, dtype=np.float64))
-    np.save(folder / "text_bytes.npy", np.array(text_bytes, dtype=np.int32))
+    for name, values in columns.arrays().items():
+        np.save(folder / f"{name}.npy", values)
+    (folder / "languages.json").write_bytes(orjson.dumps(columns.languages))
     (folder / "digest").write_text(digest.hexdigest())
 
 
-def measure(line: bytes, path: Path, number: int) -> tuple[float, int]:
-    """Return the seconds of a cut and the bytes of its text (-1 without supervision)."""
+class Measured(NamedTuple):
+    """What an index keeps of a cut; the names are those of `CutIndex`."""
+
+    durations: float
+    text_bytes: int
+    teacher_bytes: int
+    language: str | None
+
+
+class Columns:
+    """The columns of an index while they grow."""
+
+    def __init__(self) -> None:
+        self.durations, self.text_bytes, self.teacher_bytes, self.language = (array(kind) for kind in "diih")
+        self.places: dict[str | None, int] = {}
+
+    @property
+    def languages(self) -> list[str | None]:
+        """What `language` counts, in its order."""
+        return list(self.places)
+
+    def add(self, cut: Measured) -> None:
+        """Add a cut."""
+        self.durations.append(cut.durations)
+        self.text_bytes.append(cut.text_bytes)
+        self.teacher_bytes.append(cut.teacher_bytes)
+        self.language.append(self.places.setdefault(cut.language, len(self.places)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the columns by name."""
+        names = Measured._fields
+        return {name: np.frombuffer(getattr(self, name), getattr(self, name).typecode) for name in names}
+
+
+def measure(line: bytes, path: Path, number: int) -> Measured:
+    """Return what an index keeps of a cut.
+
+    Raises:
+        DataError: The line is not a cut.
+    """
     try:
         check_line(line, f"{path}:{number}")
         cut = orjson.loads(line)
         if not cut["type"].endswith("Cut"):
             raise TypeError(f"type {cut['type']}")
-        if "duration" in cut:
-            seconds = float(cut["duration"])
-        else:  # a mix is as long as its longest track
-            seconds = max(float(t.get("offset", 0)) + float(t["cut"]["duration"]) for t in cut["tracks"])
-        supervisions = cut.get("supervisions") or (
-            cut["tracks"][0]["cut"].get("supervisions") if "tracks" in cut else []
-        )
-        size = len((supervisions[0].get("text") or "").encode()) if supervisions else -1
+        supervisions = [each for _, each in supervision_rows(cut)]
+        named = {code_of(each["language"]) for each in supervisions if each.get("language")}
+        language = "+".join(sorted(named)) or None  # several are none of Whisper's
+        texts = [each.get("text") for each in supervisions]
+        size = NO_SUPERVISION if not texts else NO_TEXT if None in texts else byte_length(join_texts(texts, language))
+        taught = next((said for each in supervisions if (said := (each.get("custom") or {}).get("teacher"))), None)
+        return Measured(duration_of(cut), size, NO_TEXT if taught is None else byte_length(taught["text"]), language)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}:{number}: not a cut ({error!r}); expected one Lhotse cut per line") from error
-    return seconds, size
+
+
+def byte_length(text: str) -> int:
+    """Return the bytes of a text in UTF-8."""
+    return len(text.encode())
 
 
 def open_all(paths: str | Sequence[str]) -> list[CutIndex]:

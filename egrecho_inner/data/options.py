@@ -13,7 +13,7 @@ from egrecho_inner.config_types import (
     PositiveInt,
 )
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.text.languages import Task
+from egrecho_inner.text.languages import Task, language_code
 
 Kind = Literal["noise", "music", "babble"]
 Source = Literal["reference", "teacher"]
@@ -34,13 +34,21 @@ class DataOptions(Options, group="data"):
     max_seconds: PositiveFloat = 30.0
     """Train on cuts up to this length only, by choice; what Whisper's 30 s forbid is counted as skipped."""
     max_skip_ratio: ClosedUnitInterval = 0.01
-    """Share of training cuts that may be unusable (over 30 s, over 448 tokens, broken audio) before it is an error."""
+    """Share of training cuts that may be unusable (over 30 s, over 448 tokens, without text or language, broken audio)
+    before it is an error."""
+    no_speech: bool = False
+    """Learn <|nospeech|> from cuts whose text is empty; otherwise they count as unusable."""
     dev_limit: PositiveInt | None = 500
     """At most this many development cuts, drawn once by seed."""
     features: Literal["workers", "device"] = "workers"
     """Where log-mel is computed: in the loader's processes (or read, if stored), or beside the model on its GPU."""
     normalizer: str = "auto"
     """What the development error rate is computed on; auto is the language's default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.language is not None:
+            object.__setattr__(self, "language", language_code(self.language))
 
 
 @dataclass(frozen=True)
@@ -198,7 +206,7 @@ class RuleOptions(Options, group="rules"):
     min_characters_per_second: NonNegativeFloat | None = None
     max_characters_per_second: PositiveFloat | None = None
     languages: list[str] | None = None
-    """Codes; the teacher's language must be one of them."""
+    """Codes or names; the teacher's language must be one of them."""
     min_duration: NonNegativeFloat | None = None
     """Seconds."""
     max_duration: PositiveFloat | None = 30.0

@@ -21,6 +21,7 @@ from lhotse import MonoCut, SupervisionSegment
 from lhotse.cut import Cut, MixedCut, MixTrack
 
 from egrecho_inner.data.options import PackOptions
+from egrecho_inner.data.transcripts import code_of
 from egrecho_inner.errors import DataError
 from egrecho_inner.text.languages import join_texts
 
@@ -73,7 +74,7 @@ def joins(window: list[Cut], cut: Cut, options: PackOptions) -> bool:
     """Tell whether an utterance may come behind a window's last."""
     last = window[-1]
     one, other = last.supervisions[0], cut.supervisions[0]
-    if one.language != other.language or not same_speaker(last, cut, options):
+    if code_of(one.language) != code_of(other.language) or not same_speaker(last, cut, options):
         return False
     if breaks_off(one) or (other.custom or {}).get("parted"):
         return False
@@ -140,7 +141,8 @@ def finish(window: list[Cut], before: dict[str, Cut], name: str, options: PackOp
 
 def follows(previous: Cut, cut: Cut, options: PackOptions) -> bool:
     """Tell whether one cut's words are what was said before another's."""
-    if previous.supervisions[0].language != cut.supervisions[0].language or not same_speaker(previous, cut, options):
+    one, other = previous.supervisions[0], cut.supervisions[0]
+    if code_of(one.language) != code_of(other.language) or not same_speaker(previous, cut, options):
         return False
     if same_audio(previous, cut):
         return -TOLERANCE <= cut.start - previous.end <= options.previous_gap
@@ -175,7 +177,7 @@ def cover(window: list[Cut], starts: list[float], supervision: SupervisionSegmen
 def join_supervisions(window: list[Cut], starts: list[float], previous: Cut | None) -> SupervisionSegment:
     """Make the supervision of a window: whole text, timed parts, what was said before, and the same of the teacher."""
     parts = [cut.supervisions[0] for cut in window]
-    first, language = parts[0], parts[0].language
+    first, language = parts[0], code_of(parts[0].language)
     name = window[0].id if len(window) == 1 else f"{window[0].id}+{len(window) - 1}"
     custom = dict(first.custom or {}) if len(window) == 1 else {}
     said_before = previous.supervisions[0] if previous is not None else None
@@ -195,6 +197,7 @@ def join_supervisions(window: list[Cut], starts: list[float], previous: Cut | No
         start=0.0,
         duration=round(starts[-1] + window[-1].duration, 8),
         text=None if any(part.text is None for part in parts) else join_texts([part.text for part in parts], language),
+        language=language,
         speaker=speakers.pop() if len(speakers) == 1 else None,
         custom=custom or None,
     )

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from egrecho_inner.data.options import RuleOptions
-from egrecho_inner.data.transcripts import duration_of, supervision_row
+from egrecho_inner.data.transcripts import code_of, duration_of, read_reference, supervision_row
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.alignment import count_errors, tokenize
+from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.normalize import default_metric, default_normalizer, get_normalizer
 
 EXAMPLES = 3
@@ -64,12 +65,14 @@ def read_labelled(row: Mapping[str, Any], options: RuleOptions, where: str) -> L
     Raises:
         DataError: It has no teacher's text, or no reference where one is needed.
     """
-    supervision = supervision_row(row, where)
-    teacher = (supervision.get("custom") or {}).get("teacher")
+    teacher = (supervision_row(row, where).get("custom") or {}).get("teacher")
     if teacher is None or "text" not in teacher:
         raise DataError(f"{where}: cut {row['id']} has no teacher's text; label the cuts first (egrecho pseudo-label)")
-    language = supervision.get("language") or teacher.get("language")
-    reference = supervision.get("text")
+    try:
+        said = read_reference(row)
+    except DataError as fault:
+        raise DataError(f"{where}: cut {row['id']}: {fault}") from fault
+    language, reference = said.language or code_of(teacher.get("language")), said.text
     error = None
     if options.max_error_rate is not None:
         if reference is None:
@@ -123,8 +126,9 @@ def make_rules(options: RuleOptions) -> list[Rule]:
         ),
     ]
     if options.languages is not None:
-        known = frozenset(options.languages)
-        rules.append(Rule("language", " ".join(sorted(known)), lambda cut: cut.of("language"), known.__contains__))
+        known = frozenset(map(language_code, options.languages))
+        named = " ".join(sorted(known))
+        rules.append(Rule("language", named, lambda cut: code_of(cut.of("language")), known.__contains__))
     limit = options.max_error_rate
     if limit is not None:
         rules.append(

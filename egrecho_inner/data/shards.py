@@ -21,8 +21,8 @@ from lhotse.dataset import DynamicBucketingSampler
 from lhotse.serialization import deserialize_item
 
 from egrecho_inner.data.batching import WINDOW_SECONDS, Batch
-from egrecho_inner.data.dataset import MIN_SECONDS, CutList
-from egrecho_inner.data.index import measure
+from egrecho_inner.data.cut_list import MIN_SECONDS, CutList
+from egrecho_inner.data.index import Columns, measure
 from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError, DataError, ModelError
 
@@ -35,13 +35,14 @@ class ShardIndex:
 
     def __init__(self, path: Path):
         self.path = path
-        digest, measured = hashlib.sha256(), []
+        digest, columns = hashlib.sha256(), Columns()
         for number, line in enumerate(self.lines(), 1):
             digest.update(line)
             line = line.replace(b'"type": "shar"', b'"type": "memory"')  # stands for what is in the tar
-            measured.append(measure(line, path, number))
-        self.durations = np.array([seconds for seconds, _ in measured], dtype=np.float64)
-        self.text_bytes = np.array([size for _, size in measured], dtype=np.int32)
+            columns.add(measure(line, path, number))
+        self.languages = columns.languages
+        for name, values in columns.arrays().items():
+            setattr(self, name, values)
         self.digest = digest.hexdigest()
 
     def lines(self) -> Iterator[bytes]:
@@ -70,9 +71,8 @@ class CutStream(CutList):
     def __init__(self, folders: Sequence[str]):
         self.fields = find_fields([Path(folder) for folder in folders])
         self.indexes = [ShardIndex(Path(path)) for path in self.fields["cuts"]]
-        self.starts = np.cumsum([0, *map(len, self.indexes)])
-        self.kept = np.arange(self.starts[-1])
-        self.left_out: dict[str, int] = {}
+        self.key = "data.train"
+        self.keep_all()
 
     def __getitem__(self, position: int | Cut) -> Cut:
         return position if isinstance(position, Cut) else super().__getitem__(position)
@@ -89,7 +89,7 @@ class CutStream(CutList):
         def usable(cut: Cut) -> bool:
             if any(source.type != "memory" for source in cut.recording.sources):
                 raise DataError(f"cut {cut.id}: its audio is not in the shard's tar; write the shards again")
-            return MIN_SECONDS <= cut.duration <= longest and bool(cut.supervisions)
+            return MIN_SECONDS <= cut.duration <= longest and self.has_text(cut)
 
         cuts = CutSet.from_shar(fields=self.fields, shuffle_shards=True, stateful_shuffle=False, seed=seed)
         return cuts.filter(usable)

@@ -17,10 +17,11 @@ import torch
 from lhotse.cut import Cut
 
 from egrecho_inner.data.augment import Augmenter
-from egrecho_inner.data.dataset import CutBatches, CutList
+from egrecho_inner.data.cut_list import CutList
+from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.logit_cache import Choice, LogitCache, lay_out
 from egrecho_inner.data.options import TargetOptions
-from egrecho_inner.data.transcripts import Transcript, reference_of, teacher_of
+from egrecho_inner.data.transcripts import Transcript, reference_of, transcript_of
 from egrecho_inner.errors import DataError
 from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels, pad_labels
 
@@ -65,14 +66,14 @@ class TargetBatches(CutBatches):
         Raises:
             DataError: The teacher's text is missing, or the tokens do not fit the decoder.
         """
-        transcript = source_of(cut, self.options)
+        transcript = transcript_of(cut, self.options.text)
         timestamps, previous = choose(self.options, self.seed, epoch, cut.id)
         made = encode(transcript, self.labels, timestamps, previous, cut.id)
         reference, top = None, None
         if self.beside_reference:
-            if cut.supervisions[0].text is None:
+            true = reference_of(cut)
+            if true.text is None:
                 raise DataError(f"cut {cut.id} has no true transcript to learn beside the teacher's; leave it out")
-            true = reference_of(cut.supervisions[0])
             reference = encode(true, self.labels, timestamps=False, previous=False, cut_id=cut.id)
         if self.cache is not None:
             choice = Choice(cut.id, timestamps and bool(transcript.segments), previous and bool(transcript.previous))
@@ -89,12 +90,6 @@ class TargetBatches(CutBatches):
             ids, log_q = lay_out(labels, [getattr(each, "top", None) for each in labels])
             batch |= {"top_ids": torch.from_numpy(ids), "top_log_q": torch.from_numpy(log_q)}
         return batch
-
-
-def source_of(cut: Cut, options: TargetOptions) -> Transcript:
-    """Return the transcript that a cut is learned from."""
-    spoken = cut.supervisions[0]
-    return teacher_of(spoken) if options.text == "teacher" else reference_of(spoken)
 
 
 def choose(options: TargetOptions, seed: int, epoch: int, cut_id: str) -> tuple[bool, bool]:

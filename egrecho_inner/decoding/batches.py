@@ -30,6 +30,7 @@ from egrecho_inner.data.features import (
     log_mel,
     num_frames,
 )
+from egrecho_inner.data.transcripts import one_language
 from egrecho_inner.decoding.long_form import split_at_silences
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.languages import language_code
@@ -160,15 +161,15 @@ def load_features(cut: Cut, n_mels: int) -> tuple[np.ndarray, int]:
 
 
 def cut_language(cut: Cut) -> str | None:
-    """Return the language code a cut's supervision names.
+    """Return the language code that a cut's supervisions name.
 
     Raises:
-        DataError: Whisper does not know it.
+        DataError: Whisper does not know it, or there are several.
     """
-    named = cut.supervisions[0].language if cut.supervisions else None
     try:
+        named = one_language(cut.supervisions)
         return language_code(named) if named else None
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         raise DataError(f"cut {cut.id}: {error}") from error
 
 

@@ -44,6 +44,6 @@ class DecodeOptions(Options, group="decode"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.language is not None:
-            language_code(self.language)
+            object.__setattr__(self, "language", language_code(self.language))
         elif self.force_language:
             raise ConfigError("decode.force_language needs decode.language")

@@ -19,11 +19,11 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from egrecho_inner.decoding.search import Best, Rows, beam, greedy
 from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.model.loading import is_multilingual
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.text.languages import Task
 
-ENGLISH_ONLY_VOCABULARY = 51864  # tiny.en to medium.en; their older generation configs do not say is_multilingual
 FIRST_TIMESTAMP_INDEX = 50  # the first timestamp is at most 1 s (Radford et al. 2022, the published configs)
 
 
@@ -150,12 +150,6 @@ def label_encoder(
     if not labels.multilingual and (labels.language not in (None, "en") or task != "transcribe"):
         raise ConfigError(f"the model knows English only; language {language}, task {task} need a multilingual one")
     return labels
-
-
-def is_multilingual(model: Whisper) -> bool:
-    """Tell whether a model's prefix holds language and task."""
-    said = getattr(model.generation_config, "is_multilingual", None)
-    return model.config.vocab_size != ENGLISH_ONLY_VOCABULARY if said is None else bool(said)
 
 
 def forbidden(model: Whisper, labels: LabelEncoder) -> Tensor:

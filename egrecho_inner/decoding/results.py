@@ -5,7 +5,7 @@ language, dicts that JSON can hold. Words and characters are never added up: a s
 differently has one score over all with what suits all (marks-preserving, characters), and each language its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from lhotse.cut import Cut
 
 from egrecho_inner.data.feature_store import check_stored
 from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.transcripts import reference_of
 from egrecho_inner.decoding.batches import cut_language
 from egrecho_inner.decoding.decode import Hypothesis
 from egrecho_inner.decoding.hypotheses import to_row
@@ -76,22 +77,32 @@ def read_references(cuts: CutIndex, limit: int | None, n_mels: int, language: st
             raise DataError(f"{cuts.path}:{position + 1}: cut id {cut.id} comes twice; make the manifest again")
         if cut.has_features:
             check_stored(cut, n_mels)
-        if (text := transcript(cut)) is None:
+        if (reference := reference_in(cut, language)) is None:
             silent.append(cut.id)
-        speaker = cut.supervisions[0].speaker if cut.supervisions else None
-        found[cut.id] = Reference(cut.id, text or "", cut_language(cut) or language, speaker, cut.duration)
+        else:
+            found[cut.id] = reference
     if silent:
         raise DataError(
-            f"{cuts.path}: {len(silent)} of {len(found)} cuts have no transcript ({', '.join(silent[:5])}); "
-            "expected a supervision with text, empty where nothing is said"
+            f"{cuts.path}: {len(silent)} of {position + 1} cuts have no transcript ({', '.join(silent[:5])}); "
+            "expected supervisions that all have a text, empty where nothing is spoken"
         )
     return list(found.values())
 
 
-def transcript(cut: Cut) -> str | None:
-    """Return what is said in a cut, in the order of time; None where no supervision has a text."""
-    texts = [each.text for each in sorted(cut.supervisions, key=lambda each: each.start)]
-    return " ".join(text for text in texts if text) if any(text is not None for text in texts) else None
+def reference_in(cut: Cut, language: str | None) -> Reference | None:
+    """Return what should be recognised in a cut; None where nobody transcribed it.
+
+    Args:
+        cut: The cut.
+        language: Where it names none.
+
+    Raises:
+        DataError: Whisper does not know its language, or there are several.
+    """
+    code = cut_language(cut) or language
+    text = reference_of(cut).text
+    speaker = cut.supervisions[0].speaker if cut.supervisions else None
+    return None if text is None else Reference(cut.id, text, code, speaker, cut.duration)
 
 
 def score_set(
@@ -117,7 +128,7 @@ def score_set(
         code: default_metric(code) if metric == "auto" else metric for code in groups
     }
     name = only(own_normalizers.values(), "marks-preserving")
-    overall = only(own_metrics.values(), "cer")
+    overall = overall_metric(groups, metric)
     functions = {code: get_normalizer(name, code) for code in groups}
     pairs = [
         (key, functions[ref.language](said), functions[ref.language](heard))
@@ -139,6 +150,16 @@ def score_set(
         by_language,
         {code or "?": each for code, each in normalizers.items()},
     )
+
+
+def overall_metric(languages: Iterable[str | None], metric: Literal["auto", "wer", "cer"] = "auto") -> Metric:
+    """Return what a set is scored by as one: the metric that all its languages have, else characters.
+
+    Args:
+        languages: Codes; None where a cut names none.
+        metric: "auto" for the languages' own.
+    """
+    return metric if metric != "auto" else only([default_metric(code) for code in languages], "cer")
 
 
 def only(values: Sequence[str], otherwise: str) -> str:

@@ -25,6 +25,9 @@ from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
 logger = logging.getLogger(__name__)
 
+ENGLISH_ONLY_VOCABULARY = 51864
+"""Rows of tiny.en to medium.en, whose older generation configs do not name `is_multilingual`."""
+
 disable_progress_bar()  # of loading and writing weights, which takes no time worth a bar; downloads keep theirs
 
 
@@ -208,6 +211,12 @@ def save_folder(model: Whisper, processor: WhisperProcessor, folder: str | Path,
 def window_of(model: Whisper) -> Window:
     """Return the input a model was trained with; 30 s for any Whisper this project did not train."""
     return getattr(model.config, "input_window", "30s")
+
+
+def is_multilingual(model: Whisper) -> bool:
+    """Tell whether a model's prefix holds language and task."""
+    flag = getattr(model.generation_config, "is_multilingual", None)
+    return model.config.vocab_size != ENGLISH_ONLY_VOCABULARY if flag is None else bool(flag)
 
 
 def check_path(path: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from egrecho_inner.errors import ConfigError, DataError, ModelError
-from egrecho_inner.text.languages import NO_SPACE_LANGUAGES, Task, language_code
+from egrecho_inner.text.languages import BORROW, NO_SPACE_LANGUAGES, Task, language_code
 
 IGNORED = -100
 MAX_TOKENS = 448
@@ -101,6 +101,26 @@ class LabelEncoder:
         except ConfigError as error:
             raise DataError(str(error)) from error
 
+    def language_fault(self, language: str | None) -> str | None:
+        """Return why a cut cannot be labelled in the language it names, or names not; None where it can.
+
+        Args:
+            language: As the cut has it.
+        """
+        if not self.multilingual:
+            return None
+        try:
+            code = self.code_of(language)
+        except DataError:
+            return f"in '{language}', which is no language of Whisper's"
+        if code is None:
+            return "without a language (set data.language)"
+        return None if self.has_token(code) else f"in {code}, which this model has no token for"
+
+    def has_token(self, code: str) -> bool:
+        """Tell whether the model has a token for a language; `yue` came with large-v3."""
+        return f"<|{code}|>" in self.added
+
     def prefix(self, language: str | None = None, task: Task | None = None, timestamps: bool = False) -> list[int]:
         """Return `<|startoftranscript|>` and what follows it before the text.
 
@@ -117,7 +137,7 @@ class LabelEncoder:
 
     def encode(
         self,
-        text: str,
+        text: str | None,
         language: str | None = None,
         task: Task | None = None,
         segments: Sequence[Segment] = (),
@@ -126,13 +146,20 @@ class LabelEncoder:
         """Build the decoder's inputs and targets of one utterance.
 
         Args:
-            text: The transcript; empty text becomes `<|nospeech|>`.
+            text: The transcript; empty text becomes `<|nospeech|>`, and None is none.
             language: The cut's language, before the configuration's.
             task: The cut's task, before the configuration's.
             segments: Timed parts; if given, they replace `text` and the prefix asks for timestamps.
             prompt: Previous text, its last 223 tokens, or as many as fit, are given to the decoder, without loss.
+
+        Raises:
+            DataError: There is no transcript, no language, or the model has no token for it.
         """
+        if text is None:
+            raise DataError("no transcript: a text is null or missing; the empty text is that of silence")
         code = self.code_of(language)
+        if code and self.multilingual and not self.has_token(code):
+            raise DataError(f"language {code}: this model has no token for it; {BORROW}")
         if segments:
             tokens = self.prefix(code, task, timestamps=True)
             for segment in segments:

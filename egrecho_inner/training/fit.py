@@ -8,6 +8,7 @@ run from its newest complete checkpoint, and does nothing when the run is finish
 """
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -21,11 +22,13 @@ from torch import nn
 from transformers import TrainerCallback, WhisperProcessor, set_seed
 
 from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.dataset import CutBatches, CutList, make_augmenter
+from egrecho_inner.data.cut_list import CutList
+from egrecho_inner.data.dataset import CutBatches, make_augmenter
 from egrecho_inner.data.feature_store import check_values
-from egrecho_inner.data.options import AugmentOptions, BatchOptions, DataOptions
+from egrecho_inner.data.options import AugmentOptions, BatchOptions, DataOptions, Source
 from egrecho_inner.data.shards import CutStream, StreamPlan, is_shar
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.model.loading import is_multilingual
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training import card, checkpoint, memory, strategy
@@ -39,7 +42,7 @@ from egrecho_inner.training.resume import Allowance, check_same, digest_model, d
 from egrecho_inner.training.score import DevScorer
 from egrecho_inner.training.stops import Stops
 from egrecho_inner.training.trainer import WhisperTrainer
-from egrecho_inner.training.watch import Board, Metrics
+from egrecho_inner.training.watch import Board, Metrics, Patience
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ def fit(
     allow: Allowance = Allowance(),
     make_batches: Callable[..., CutBatches] = CutBatches,
     make_trainer: Callable[..., WhisperTrainer] = WhisperTrainer,
+    source: Source = "reference",
 ) -> Path:
     """Train a model and save it.
 
@@ -78,6 +82,7 @@ def fit(
         allow: What may differ from the checkpoint that is continued.
         make_batches: Makes what turns a batch's cuts into tensors, called as `CutBatches`.
         make_trainer: Makes the trainer, called as `WhisperTrainer`; one with another loss, say.
+        source: Which text of the training cuts is learned; cuts without it are left out and counted.
 
     Returns:
         The folder of the result: `outdir/final` for a model, `outdir/adapter` for an adapter.
@@ -94,7 +99,7 @@ def fit(
             stack.enter_context(RunLock(outdir))
             checkpoint.sweep(outdir)
         stops = stack.enter_context(Stops(outdir, train.max_hours))
-        run = Run(model, processor, outdir, data, window, augment, config, allow, stops)
+        run = Run(model, processor, outdir, data, window, augment, config, allow, stops, source)
         run.batches_type, run.trainer_type = make_batches, make_trainer
         return run.complete(batch, train, adapt)
 
@@ -113,15 +118,15 @@ class Run:
         config: str,
         allow: Allowance,
         stops: Stops,
+        source: Source = "reference",
     ):
         self.model, self.processor, self.outdir = model, processor, outdir
         self.data, self.window, self.augment = data, window, augment
         self.config, self.allow, self.stops = config, allow, stops
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        multilingual = getattr(model.generation_config, "is_multilingual", True)
-        self.labels = LabelEncoder(processor.tokenizer, data.language, data.task, multilingual)
+        self.labels = LabelEncoder(processor.tokenizer, data.language, data.task, is_multilingual(model))
         self.cuts = open_cuts(data.train)
-        self.cuts.keep_trainable(self.labels, data.max_skip_ratio)
+        self.cuts.keep_trainable(self.labels, data.max_skip_ratio, source, data.no_speech)
         self.cuts.keep_short(data.max_seconds)
         self.base, self.base_weights = digest_model(model, processor), digest_weights(model)
         self.batches_type: Callable[..., CutBatches] = CutBatches
@@ -131,6 +136,8 @@ class Run:
         self, batch: BatchOptions, train: TrainOptions, adapt: Callable[[Whisper, int], PeftModel] | None
     ) -> Path:
         """Train to the end and save the result, halving batches that do not fit if `train.auto_halve` says so."""
+        self.dev = DevScorer(self.processor, self.labels, self.data, self.window.window, train)
+        train = dataclasses.replace(train, metric=self.dev.metric)
         freeze(self.model, train.freeze)
         self.model.chunked_loss = train.chunked_loss
         place = self.outdir / ("final" if adapt is None else "adapter")
@@ -184,7 +191,7 @@ class Run:
 
     def facts(self, halvings: int = 0) -> dict[str, Any]:
         """Return what a checkpoint remembers of this run."""
-        dev = None if self.data.dev is None else CutList(self.data.dev).digest
+        dev = None if self.dev.cuts is None else self.dev.cuts.digest
         facts = facts_of(self.config, self.cuts.digest, dev, self.base, self.world_size)
         return {**facts, "halvings": halvings}
 
@@ -208,7 +215,7 @@ class Run:
             train,
             batches,
             plan,
-            DevScorer(self.processor, self.labels, self.data, self.window.window, train),
+            self.dev,
             self.facts(halvings),
             make_callbacks(model, self.outdir, train),
             self.stops,
@@ -289,20 +296,6 @@ def make_callbacks(model: nn.Module, outdir: Path, train: TrainOptions) -> list[
     if train.patience is not None:
         callbacks.append(Patience(train.patience, train.metric))
     return callbacks
-
-
-class Patience(TrainerCallback):
-    """Stop when the development metric has not become better for some evaluations; resumable, as it reads the log."""
-
-    def __init__(self, patience: int, metric: str):
-        self.patience, self.key = patience, f"eval_{metric}"
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        values = [entry[self.key] for entry in state.log_history if self.key in entry]
-        best = min(range(len(values)), key=values.__getitem__) if values else 0
-        if len(values) - 1 - best >= self.patience:
-            logger.info("no better %s for %d evaluations: stopping", self.key, self.patience)
-            control.should_training_stop = True
 
 
 def describe(model: nn.Module, cuts: CutList, plan: BatchPlan | StreamPlan, max_steps: int) -> None:

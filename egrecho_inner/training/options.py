@@ -76,8 +76,9 @@ class TrainOptions(Options, group="train"):
     """Newest checkpoints kept beside the best one."""
     patience: PositiveInt | None = None
     """Stop after this many evaluations without a better error rate."""
-    metric: Literal["wer", "cer", "loss"] = "wer"
-    """What decides the best checkpoint, on the development cuts; wer and cer by real decoding."""
+    metric: Literal["auto", "wer", "cer", "loss"] = "auto"
+    """What decides the best checkpoint, on the development cuts; wer and cer by real decoding; auto is cer where the
+    languages have no spaces between words, else wer."""
     workers: NonNegativeInt = 2
     """Processes that load data."""
     seed: Seed = 42

@@ -3,7 +3,9 @@
 Every process scores its share of the cuts; the sums and hypotheses are gathered, so that all have the same answer.
 """
 
+import logging
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,16 +14,19 @@ from torch import nn
 from transformers import WhisperProcessor
 
 from egrecho_inner.data.batching import WINDOW_SECONDS, Batch
-from egrecho_inner.data.dataset import CutBatches, CutList
+from egrecho_inner.data.cut_list import CutList
+from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.options import DataOptions
 from egrecho_inner.decoding.decode import transcribe
 from egrecho_inner.decoding.options import DecodeOptions
+from egrecho_inner.decoding.results import overall_metric, reference_in, score_set
+from egrecho_inner.errors import DataError
 from egrecho_inner.model.options import Window
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.text.normalize import default_normalizer, get_normalizer
-from egrecho_inner.text.scoring import score
 from egrecho_inner.training.options import TrainOptions
+
+logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 240.0
 
@@ -35,18 +40,24 @@ class DevScorer:
         data: Which cuts.
         window: The input the model is trained with, and scored with.
         train: Which error rate.
+
+    Attributes:
+        metric: What decides the best checkpoint; with `train.metric auto`, what `egrecho eval` takes for these cuts.
     """
 
     def __init__(
         self, processor: WhisperProcessor, labels: LabelEncoder, data: DataOptions, window: Window, train: TrainOptions
     ):
-        self.processor, self.labels, self.data, self.train = processor, labels, data, train
+        self.processor, self.labels, self.data = processor, labels, data
         self.window: Window = window
         self.normalizers: set[str] = set()
-        self.cuts = None if data.dev is None else CutList(data.dev)
+        self.cuts = None if data.dev is None else CutList(data.dev, "data.dev")
+        languages: list[str | None] = []
         if self.cuts is not None:
-            self.cuts.keep_trainable(labels, max_skip_ratio=1.0)
+            self.cuts.keep_trainable(labels, max_skip_ratio=1.0, no_speech=data.no_speech)
             self.cuts.draw(data.dev_limit, train.seed)
+            languages = [code or data.language for code in self.cuts.languages]
+        self.metric = "loss" if train.metric == "loss" else overall_metric(languages or [data.language], train.metric)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         if self.cuts is None:
@@ -54,53 +65,73 @@ class DevScorer:
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            scores = {"loss": self.loss(model), "cuts": len(self.cuts)}
-            if self.train.metric != "loss":
+            scores = {"loss": self.loss(model)}
+            if self.metric != "loss":
                 scores |= self.error_rate(model)
         model.train(was_training)
-        return scores
+        return scores | {"cuts": len(self.cuts)}
 
     def error_rate(self, model: nn.Module) -> dict[str, float]:
-        """Return the corpus error rate of greedy decoding with its 95 % interval, both sides normalised."""
+        """Return the corpus error rate of greedy decoding with its 95 % interval, as `egrecho eval` computes it."""
         window = "30s" if self.window == "30s" else "longest"
         rank, world = ranks()
         mine = range(rank, len(self.cuts), world)
         options = DecodeOptions(language=self.data.language, task=self.data.task, window=window)
-        found = {h.id: h.text for h in transcribe(model, self.processor, self.cuts, options, positions=mine)}
-        pairs = []
-        for position in mine:
-            cut = self.cuts[position]
-            spoken = cut.supervisions[0]
-            language = spoken.language or self.data.language
-            name = default_normalizer(language) if self.data.normalizer == "auto" else self.data.normalizer
-            normalize = get_normalizer(name, language)
-            self.normalizers.add(f"{normalize.name} {normalize.version}")
-            pairs.append((cut.id, normalize(spoken.text or ""), normalize(found[cut.id])))
-        if dist.is_initialized():
-            shares: list[list[tuple[str, str, str]]] = [[] for _ in range(world)]
-            dist.all_gather_object(shares, pairs)
-            pairs = [pair for share in shares for pair in share]
-        metric = self.train.metric
-        scored = score(sorted(pairs), metric)
-        if scored.error_rate is None:
+        hypotheses = {h.id: h for h in transcribe(model, self.processor, self.cuts, options, positions=mine)}
+        found = [
+            (reference_in(cut, self.data.language), hypotheses[cut.id]) for cut in map(self.cuts.__getitem__, mine)
+        ]
+        found = sorted(gather(found), key=lambda pair: pair[0].id)
+        metric = self.metric
+        scored = score_set([ref for ref, _ in found], {h.id: h for _, h in found}, self.data.normalizer, metric)
+        self.normalizers = {f"{scored.normalizer.name} {scored.normalizer.version}"}
+        if scored.score.error_rate is None:
             return {metric: float("inf")}
-        low, high = bootstrap_interval(scored.counts, n=1000)
-        return {metric: scored.error_rate, f"{metric}_low": low, f"{metric}_high": high}
+        low, high = bootstrap_interval(scored.score.counts, n=1000)
+        return {metric: scored.score.error_rate, f"{metric}_low": low, f"{metric}_high": high}
 
     def loss(self, model: nn.Module) -> float:
-        """Return the mean loss per target token, by teacher forcing."""
+        """Return the mean loss per target token, by teacher forcing; cuts that do not read are left out from here on.
+
+        Raises:
+            DataError: None reads.
+        """
         config = getattr(model, "module", model).config
         batches = CutBatches(self.cuts, self.labels, config.num_mel_bins)
         device = next(model.parameters()).device
         sums = torch.zeros(2, dtype=torch.float64, device=device)  # NCCL moves nothing that lies elsewhere
+        skipped: list[tuple[str, str]] = []
         for batch in self.batches():
             inputs = batches[batch]
+            skipped += inputs["skipped"]
             inputs = {name: value.to(device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
             tokens = (inputs["labels"] != -100).sum().item()
-            sums += torch.tensor([model(**inputs).loss.item() * tokens, tokens], dtype=torch.float64, device=device)
+            if tokens:  # the mean of no token is NaN
+                sums += torch.tensor([model(**inputs).loss.item() * tokens, tokens], dtype=torch.float64, device=device)
         if dist.is_initialized():
             dist.all_reduce(sums)
+        self.leave_out(dict(gather(skipped)))
         return (sums[0] / sums[1]).item()
+
+    def leave_out(self, skipped: dict[str, str]) -> None:
+        """Leave out cuts that could not be loaded, by id with the reason, and log it.
+
+        Raises:
+            DataError: No cut is left.
+        """
+        if not skipped:
+            return
+        total, first = len(self.cuts), next(iter(skipped.values()))
+        self.cuts.kept = np.array(
+            [where for place, where in enumerate(self.cuts.kept) if self.cuts[place].id not in skipped], dtype=np.int64
+        )
+        if not len(self.cuts):
+            raise DataError(f"none of the {total} development cuts can be used; first: {first}; fix data.dev")
+        if ranks()[0] == 0:
+            logger.warning(
+                "%d of %d development cuts cannot be used and are left out of every score; first: %s",
+                len(skipped), total, first,
+            )  # fmt: skip
 
     def batches(self) -> Iterator[Batch]:
         """Yield this process's batches, longest cuts first."""
@@ -118,3 +149,15 @@ class DevScorer:
 def ranks() -> tuple[int, int]:
     """Return this process's number and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+Item = TypeVar("Item")
+
+
+def gather(mine: list[Item]) -> list[Item]:
+    """Return the items of all processes, in the order of their ranks."""
+    if not dist.is_initialized():
+        return mine
+    shares: list[list[Item]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(shares, mine)
+    return [item for share in shares for item in share]

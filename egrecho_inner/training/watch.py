@@ -123,6 +123,20 @@ def peak_memory() -> int:
     return 0
 
 
+class Patience(TrainerCallback):
+    """Stop when the development metric has not become better for some evaluations; resumable, as it reads the log."""
+
+    def __init__(self, patience: int, metric: str):
+        self.patience, self.key = patience, f"eval_{metric}"
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        values = [entry[self.key] for entry in state.log_history if self.key in entry]
+        best = min(range(len(values)), key=values.__getitem__) if values else 0
+        if len(values) - 1 - best >= self.patience:
+            logger.info("no better %s for %d evaluations: stopping", self.key, self.patience)
+            control.should_training_stop = True
+
+
 class Metrics(TrainerCallback):
     """Write every line of the log to `metrics.jsonl` and to the console, and draw them."""
 

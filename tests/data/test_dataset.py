@@ -16,7 +16,8 @@ from transformers import WhisperFeatureExtractor
 from egrecho_inner.compute_features import compute_features
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.batching import Batch, BatchPlan
-from egrecho_inner.data.dataset import CutBatches, CutList, PlanSampler, make_loader
+from egrecho_inner.data.cut_list import CutList
+from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader
 from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import IGNORED, LabelEncoder
@@ -120,6 +121,7 @@ def test_a_broken_cut_is_skipped_with_its_reason_and_the_batch_goes_on(tmp_path)
     for name, words in (("short", "0.250 s where the cut says 1.000 s"), ("nan", "NaN"), ("foreign", "'Klingon'")):
         assert words in reasons[f"{name}-0"]
     assert "missing.wav" in reasons["missing-0"] and "special token" in reasons["special-0"]
+    assert all(name in reason for name, reason in reasons.items()), "every reason names its cut"
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -150,14 +152,14 @@ def test_what_cannot_be_trained_on_is_left_out_counted_and_limited(tmp_path) -> 
     texts = ["one", "one", "one", "one", "one", "a" * 443, "a" * 444, None, "", "é" * 230]
     path = write(tmp_path / "cuts.jsonl", lined_up(tmp_path, seconds, texts))
     cuts = CutList(path)
-    cuts.keep_trainable(LABELS, max_skip_ratio=0.5)
+    cuts.keep_trainable(LABELS, max_skip_ratio=0.5, no_speech=True)
     assert [cuts[i].id for i in range(len(cuts))] == ["c0", "c1", "c3", "c5", "c8"]
     reasons = {"over 30 s": 1, "under 0.1 s": 1, "without supervision": 1, "over 448 tokens": 2}
     assert cuts.left_out == reasons
     assert cuts.summary() == "1 over 30 s, 1 under 0.1 s, 1 without supervision, 2 over 448 tokens"
     assert cuts.durations.tolist() == [1.0, 30.0, 0.1, 2.0, 2.0]
     with pytest.raises(DataError, match=r"5 of 10 training cuts cannot be used \(1 over 30 s.*max_skip_ratio 0\.4;"):
-        CutList(path).keep_trainable(LABELS, max_skip_ratio=0.4)
+        CutList(path).keep_trainable(LABELS, max_skip_ratio=0.4, no_speech=True)
     cuts.keep_short(1.0)
     assert cuts.durations.tolist() == [1.0, 0.1] and cuts.left_out == reasons  # by choice, so not counted
     with pytest.raises(ConfigError, match=r"data.max_seconds 0.01 leaves no cut"):

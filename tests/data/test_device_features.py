@@ -9,7 +9,8 @@ from tiny import speech_cuts, tiny_processor
 
 from egrecho_inner.data.augment import Augmenter
 from egrecho_inner.data.batching import Batch
-from egrecho_inner.data.dataset import CutBatches, CutList
+from egrecho_inner.data.cut_list import CutList
+from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.device_features import log_mel_padded, transform
 from egrecho_inner.data.features import WHISPER_FRAMES, collate_features, log_mel, num_frames
 from egrecho_inner.data.options import AugmentOptions, MusanOptions, SpecAugmentOptions, VolumeOptions

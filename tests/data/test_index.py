@@ -50,6 +50,7 @@ def test_a_cut_read_by_position_is_the_cut_read_in_order(tmp_path_factory, texts
     assert list(index) == cuts
     assert index.durations.tolist() == seconds.tolist()
     assert index.text_bytes.tolist() == [-1 if text is None else len(text.encode()) for text in texts]
+    assert [index.languages[place] for place in index.language] == [None if text is None else "vi" for text in texts]
 
 
 def test_a_mixed_cut_is_as_long_as_its_last_track_and_has_the_text_of_its_first(tmp_path) -> None:
@@ -59,6 +60,31 @@ def test_a_mixed_cut_is_as_long_as_its_last_track_and_has_the_text_of_its_first(
     index = CutIndex(write(tmp_path / "cuts.jsonl", [mixed, padded, cut_of("u")]))
     assert index.durations.tolist() == [4.5, 3.0, 1.5] and [c.duration for c in index] == [4.5, 3.0, 1.5]
     assert index.text_bytes.tolist() == [len("xin chào".encode()), 3, 3]
+
+
+def test_text_and_language_are_those_of_all_supervisions(tmp_path) -> None:
+    def cut(name: str, *spoken: tuple[str | None, str | None], **custom: dict) -> MonoCut:
+        found = cut_of(name, 3.0)
+        found.supervisions = [
+            SupervisionSegment(f"{name}{n}", name, 2.0 - n, 1.0, 0, text=text, language=language, custom=custom or None)
+            for n, (text, language) in enumerate(spoken)
+        ]
+        return found
+
+    cuts = [
+        cut("joined", ("hai", "vie"), ("một", "vi-VN")),
+        cut("null", ("hai", "vi"), (None, "vi")),
+        cut("none"),
+        cut("silent", ("", None)),
+        cut("two", ("yes", "English"), ("oui", "French")),
+        cut("taught", (None, "Japanese"), teacher={"text": "はい"}),
+        cut("characters", ("界", "zh-TW"), ("世", "zh")),
+    ]
+    index = CutIndex(write(tmp_path / "cuts.jsonl", cuts))
+    assert index.text_bytes.tolist() == [len("một hai".encode()), -2, -1, 0, len("oui yes"), -2, len("世界".encode())]
+    assert index.teacher_bytes.tolist() == [-2] * 5 + [len("はい".encode()), -2]
+    names = [index.languages[place] for place in index.language]
+    assert names == ["vi", "vi", None, None, "en+fr", "ja", "zh"]
 
 
 def test_gzipped_and_plain_manifests_have_the_same_digest_and_a_changed_one_another(tmp_path) -> None:

@@ -53,7 +53,7 @@ def test_every_utterance_is_in_one_window_at_its_time(seed: int) -> None:
     by_text = {cut.supervisions[0].text: cut for cut in cuts}
     for window in windows:
         assert window.duration <= 30.0 + 1e-3
-        parts = reference_of(window.supervisions[0]).segments
+        parts = reference_of(window).segments
         assert {by_text[part.text].supervisions[0].speaker for part in parts} == {window.supervisions[0].speaker}
         for part in parts:
             cut = by_text[part.text]
@@ -77,11 +77,11 @@ def test_nobody_elses_words_are_joined_or_said_before() -> None:
     of = recording("r")
     cuts = [utterance(of, n, 2.0 * n, 1.9, f"w{n}", speaker) for n, speaker in enumerate(["a", "b", "b"])]
     windows = list(pack(cuts, PackOptions(max_duration=3.0)))
-    assert [reference_of(w.supervisions[0]).previous for w in windows] == ["", "", "w1"]
+    assert [reference_of(w).previous for w in windows] == ["", "", "w1"]
     windows = list(pack(cuts, PackOptions(max_duration=3.0, across_speakers=True)))
-    assert [reference_of(w.supervisions[0]).previous for w in windows] == ["", "w0", "w1"]
+    assert [reference_of(w).previous for w in windows] == ["", "w0", "w1"]
     other = [cuts[0], utterance(recording("q"), 0, 0.0, 1.0, "new", "a")]
-    assert reference_of(list(pack(other, PackOptions()))[1].supervisions[0]).previous == ""
+    assert reference_of(list(pack(other, PackOptions()))[1]).previous == ""
     assert len(list(pack(cuts, PackOptions(across_speakers=True)))) == 1
 
 
@@ -93,6 +93,15 @@ def test_perturbed_copies_stand_between_and_are_packed_apart() -> None:
         for cut in (utterance(first, number, 2.0 * number, 2.0, "a"), utterance(second, number, 2.2 * number, 2.2, "b"))
     ]
     assert [w.supervisions[0].text for w in pack(cuts, PackOptions())] == ["a a a", "b b b"]
+
+
+def test_languages_are_compared_and_joined_as_codes() -> None:
+    of = recording("r")
+    cuts = [utterance(of, number, 2.0 * number, 1.9, text) for number, text in enumerate(["今日は", "天気", "です"])]
+    for cut, language in zip(cuts, ("Japanese", "ja-JP", "ja"), strict=True):
+        cut.supervisions[0].language = language
+    (window,) = pack(cuts, PackOptions())
+    assert (window.supervisions[0].text, window.supervisions[0].language) == ("今日は天気です", "ja")
 
 
 def test_a_teachers_text_is_packed_beside_the_reference() -> None:
@@ -107,12 +116,12 @@ def test_a_teachers_text_is_packed_beside_the_reference() -> None:
         utterance(of, 2, 28.9, 2.0, "three", teacher={**said, "text": "tree", "avg_logprob": -0.2}),
     ]  # fmt: skip
     window, last = pack(cuts, PackOptions())
-    found = teacher_of(window.supervisions[0])
+    found = teacher_of(window)
     assert found.text == "won to"
     assert [(s.start, s.end) for s in found.segments] == [(0.0, 2.0), (2.7, 4.0)]
     assert found.truncated
     assert window.supervisions[0].custom["teacher"]["avg_logprob"] == -0.9
-    assert teacher_of(last.supervisions[0]).previous == ""  # 24 s ago
+    assert teacher_of(last).previous == ""  # 24 s ago
     cuts[1].supervisions[0].custom["teacher"]["revision"] = "another"
     with pytest.raises(DataError, match="different teachers"):
         list(pack(cuts, PackOptions()))
@@ -129,7 +138,7 @@ def test_nothing_follows_a_text_that_broke_off() -> None:
         utterance(of, n, 2.0 * n, 1.9, f"w{n}", teacher={**said, "text": f"t{n}", "truncated": n == 1})
         for n in range(4)
     ]
-    found = [teacher_of(window.supervisions[0]) for window in pack(cuts, PackOptions())]
+    found = [teacher_of(window) for window in pack(cuts, PackOptions())]
     assert [(each.text, each.truncated, each.previous) for each in found] == [("t0 t1", True, ""), ("t2 t3", False, "")]
 
 
@@ -145,7 +154,7 @@ def test_a_shuffled_manifest_joins_nothing_that_is_not_next() -> None:
     cuts = list(talk(random.Random(1)))
     random.Random(2).shuffle(cuts)
     for window in pack(cuts, PackOptions(max_gap=1.0)):
-        parts = reference_of(window.supervisions[0]).segments
+        parts = reference_of(window).segments
         assert all(0 <= b.start - a.end <= 1.021 for a, b in pairwise(parts))
         numbers = [int(part.text.removeprefix("word")) for part in parts]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
@@ -161,7 +170,7 @@ def test_files_of_one_speaker_are_joined_with_silence_between(tmp_path: Path) ->
     assert np.abs(wave[16100:23900]).max() == 0.0
     CutSet.from_cuts([window]).to_file(tmp_path / "packed.jsonl")
     again = CutIndex(tmp_path / "packed.jsonl")[0]  # a mix survives its manifest
-    assert [s.start for s in reference_of(again.supervisions[0]).segments] == [0.0, 1.5, 3.1]
+    assert [s.start for s in reference_of(again).segments] == [0.0, 1.5, 3.1]
 
 
 def test_a_window_over_one_recording_is_its_audio(tmp_path: Path) -> None:
@@ -176,7 +185,7 @@ def test_a_window_over_one_recording_is_its_audio(tmp_path: Path) -> None:
 def test_labels_of_a_window_have_its_times() -> None:
     cuts = [utterance(recording("r"), n, 2.0 * n, 1.5, f"w{n}") for n in range(2)]
     (window,) = pack(cuts, PackOptions())
-    said = reference_of(window.supervisions[0])
+    said = reference_of(window)
     labels = LabelEncoder(tiny_processor().tokenizer, "en")
     made = labels.encode(said.text, "en", segments=said.segments)
     times = [labels.tokenizer.convert_ids_to_tokens(i) for i in made.targets if i >= labels.id("<|0.00|>")]

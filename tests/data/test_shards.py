@@ -12,7 +12,7 @@ import pytest
 from tiny import speech_cuts
 
 from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.data.shards import CutStream, StreamPlan, duration_bins
 from egrecho_inner.errors import ConfigError, DataError, ModelError

@@ -74,6 +74,29 @@ def test_language_and_task_of_the_cut_win_over_those_of_the_configuration() -> N
     assert labels.prefix("") == labels.prefix() == labels.prefix(None)
 
 
+def test_a_text_that_is_null_is_refused_and_not_taken_for_silence() -> None:
+    with pytest.raises(DataError, match="no transcript: a text is null"):
+        LABELS.encode(None, "en")
+
+
+def test_a_language_that_the_model_has_no_token_for_is_a_fault_of_the_cut() -> None:
+    class Older:  # large-v2 and before
+        def __getattr__(self, name: str) -> object:
+            return getattr(TOKENIZER, name)
+
+        def get_added_vocab(self) -> dict[str, int]:
+            return {name: number for name, number in TOKENIZER.get_added_vocab().items() if name != "<|yue|>"}
+
+    labels = LabelEncoder(Older())
+    assert labels.language_fault("zh-HK") == "in yue, which this model has no token for"
+    assert labels.language_fault("mdw") == "in 'mdw', which is no language of Whisper's"
+    assert labels.language_fault(None) == "without a language (set data.language)"
+    assert labels.language_fault("zh") is LABELS.language_fault("zh-HK") is LABELS.language_fault(None) is None
+    assert LabelEncoder(Older(), multilingual=False).language_fault("yue") is None
+    with pytest.raises(DataError, match=r"language yue: this model has no token.*--language"):
+        labels.encode("a", "cantonese")
+
+
 def test_a_cut_without_language_or_of_an_unknown_one_is_at_fault_itself() -> None:
     with pytest.raises(DataError, match=r"no language.*--data.language"):
         LabelEncoder(TOKENIZER).encode("hello")

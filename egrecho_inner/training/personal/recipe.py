@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import window_of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from egrecho_inner.config import to_yaml
 from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.dataset import CutList
+from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.options import DataOptions, TargetOptions
 from egrecho_inner.data.targets import TargetBatches
 from egrecho_inner.model.adapters import add_adapter, load_adapter
