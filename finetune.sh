@@ -13,12 +13,13 @@
 #   --model_name NAME      hub id or folder of the model to start from
 #   --is_lora BOOL         an adapter (true) or all weights (false)
 #   --prefix NAME          of the manifests prepare.sh wrote; sets the three below
-#   --train_cuts FILE      --dev_cuts FILE      --test_cuts FILE
+#   --train_cuts FILE      --dev_cuts FILE      --test_cuts FILE      without val or test they are left out:
+#                          no test set: val is evaluated; no val: all of train is trained on, no best checkpoint is chosen
 #   --language CODE        of cuts that name none
 #   --config FILES         more YAML on top of config/train.yaml and config/{full,lora}.yaml
 #   --eval_config FILES    more YAML on top of config/eval.yaml
 #   --overrides WORDS      options of full.py or lora.py, e.g. "--train.num_epochs 1 --batch.max_duration 60"
-#   --nproc N              processes on this machine, one per GPU
+#   --nproc N              processes on this machine, one per GPU, that train and evaluate
 #   --deepspeed FILE       ZeRO configuration, config/ds_zero2.json
 #   --exp DIR              run folders; exp/NAME of the model if not given
 #   --num_mel_bins N       80, or 128 for large-v3: names the feature folder
@@ -44,25 +45,44 @@ num_mel_bins=80
 cd "$EGRECHO_ROOT"
 parse_options "$@"
 
-data=data/fbank_whisper$num_mel_bins
-train_cuts=${train_cuts:-$data/${prefix}_cuts_train.jsonl.gz}
-dev_cuts=${dev_cuts:-$data/${prefix}_cuts_val.jsonl.gz}
-test_cuts=${test_cuts:-$data/${prefix}_cuts_test.jsonl.gz}
+# given, or what prepare.sh has written, or nothing
+cuts_of() {
+  local file="data/fbank_whisper$num_mel_bins/${prefix}_cuts_$2.jsonl.gz"
+  if [ -n "$1" ] || [ "$2" = train ] || [ -e "$file" ]; then echo "${1:-$file}"; fi
+}
+train_cuts=$(cuts_of "$train_cuts" train)
+dev_cuts=$(cuts_of "$dev_cuts" val)
+test_cuts=$(cuts_of "$test_cuts" test)
 exp=${exp:-exp/$(basename "$model_name")}
 method=full
 if [ "$is_lora" = true ]; then method=lora; fi
 run=$exp/$method
-read -ra more <<< "$overrides"
-read -ra extra <<< "$eval_config"
-configs=(-c config/train.yaml -c "config/$method.yaml")
-for file in $config; do configs+=(-c "$file"); done
-eval_configs=(-c config/eval.yaml)
-for file in "${extra[@]}"; do eval_configs+=(-c "$file"); done
-if [ -n "$language" ]; then more+=(--data.language "$language"); eval_configs+=(--decode.language "$language"); fi
-if [ -n "$deepspeed" ]; then more+=(--train.deepspeed "$deepspeed"); fi
+use_processes "$nproc" "$deepspeed"  # DeepSpeed looks for MPI where no launcher started it
+
+training=(-c config/train.yaml -c "config/$method.yaml")
+for file in $config; do training+=(-c "$file"); done
+training+=(--model.path "$model_name" --data.train "[$train_cuts]" --outdir "$run")
+evaluating=(-c config/eval.yaml)
+for file in $eval_config; do evaluating+=(-c "$file"); done
+merging=(--base "$model_name" --cuts "${dev_cuts:-$train_cuts}")
+if [ -n "$dev_cuts" ]; then training+=(--data.dev "[$dev_cuts]"); fi
+if [ -n "$deepspeed" ]; then training+=(--train.deepspeed "$deepspeed"); fi
+if [ -n "$language" ]; then
+  training+=(--data.language "$language")
+  evaluating+=(--decode.language "$language")
+  merging+=(--language "$language")
+fi
+split "$overrides"
+training+=(${words[@]+"${words[@]}"})
 
 evaluate() {
-  egrecho eval "${eval_configs[@]}" --model_path "$1" --cuts "$test_cuts" --outdir "$2"
+  local cuts="$test_cuts"
+  if [ -z "$cuts" ]; then
+    cuts="$dev_cuts"
+    [ -n "$cuts" ] || die "nothing to evaluate on: neither ${prefix}_cuts_test nor ${prefix}_cuts_val is there; give --test_cuts FILE"
+    log "no test set: evaluated on $cuts, which chose the best checkpoint, so that the error rate is a little too good"
+  fi
+  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$1" --cuts "$cuts" --outdir "$2"
   egrecho report-scores "$2" --out "$2/report.html"
 }
 
@@ -73,25 +93,13 @@ fi
 
 if at_stage 0; then
   log "stage 0: train $method into $run"
-  launch=(python)
-  # torchrun also for one process under DeepSpeed, which would otherwise look for MPI
-  if [ "$nproc" -gt 1 ] || [ -n "$deepspeed" ]; then launch=(torchrun --standalone --nproc_per_node "$nproc"); fi
-  EGRECHO_EXIT_FILE=$(mktemp)  # torchrun makes 1 of every exit code
-  export EGRECHO_EXIT_FILE
-  "${launch[@]}" egrecho_inner/$method.py "${configs[@]}" --model.path "$model_name" --data.train "[$train_cuts]" \
-    --data.dev "[$dev_cuts]" --outdir "$run" "${more[@]}" || {
-    status=$?
-    if [ -s "$EGRECHO_EXIT_FILE" ]; then status=$(cat "$EGRECHO_EXIT_FILE"); fi
-    rm -f "$EGRECHO_EXIT_FILE"
-    exit "$status"
-  }
-  rm -f "$EGRECHO_EXIT_FILE"
+  "${launch[@]}" "egrecho_inner/$method.py" "${training[@]}"
 fi
 
 if at_stage 1; then
   log "stage 1: evaluate $run"
   if [ "$is_lora" = true ]; then
-    egrecho merge-lora-whisper "$run/adapter" "$run/final" --base "$model_name" --cuts "$dev_cuts"
+    egrecho merge-lora-whisper "$run/adapter" "$run/final" "${merging[@]}"
   fi
   evaluate "$run/final" "$run/eval"
 fi

@@ -133,8 +133,8 @@ if at_stage 5; then
     log "stage 5: $fbank/${prefix}_cuts_$split.jsonl.gz"
     ./local/display_manifests.py "$fbank/${prefix}_cuts_$split.jsonl.gz"
   done
-  named=()
-  for split in $splits; do named+=("$split=$fbank/${prefix}_cuts_$split.jsonl.gz"); done
-  egrecho report-data --cuts "[$(IFS=,; echo "${named[*]}")]" --skipped "[$manifests/skipped.jsonl]" \
+  named=
+  for split in $splits; do named="$named,$split=$fbank/${prefix}_cuts_$split.jsonl.gz"; done
+  egrecho report-data --cuts "[${named#,}]" --skipped "[$manifests/skipped.jsonl]" \
     --out "$out/${prefix}_report.html"
 fi

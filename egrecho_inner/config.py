@@ -52,20 +52,27 @@ def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str |
         if debug:
             traceback.print_exc()
         message, code = explain(error)
-        print(f"error: {message}", file=sys.stderr)
-        note_code(code)
+        if first_to_know(code):
+            print(f"error: {message}", file=sys.stderr)
         sys.exit(code)
 
 
-def note_code(code: int) -> None:
-    """Write the exit code to the file that a script names in EGRECHO_EXIT_FILE: torchrun makes 1 of every code.
+def first_to_know(code: int) -> bool:
+    """Note the exit code in the file that local/launch.py names; tell whether no other process has done so.
 
-    The process that knows the reason writes first; those that only see it leave have a code of 1.
+    The processes that only see another one leave fail with a code of 1; what they would print is not the reason.
     """
     path = os.environ.get("EGRECHO_EXIT_FILE")
-    if path and code != 1 and os.path.isfile(path) and not os.path.getsize(path):
-        with open(path, "w", encoding="utf-8") as file:
+    if not path:
+        return True
+    if code == 1:
+        return not os.path.exists(path)
+    try:
+        with open(path, "x", encoding="utf-8") as file:
             file.write(str(code))
+    except FileExistsError:
+        return False
+    return True
 
 
 def talk(debug: bool) -> None:

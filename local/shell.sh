@@ -5,6 +5,8 @@
 #   usage                the head comment of the running script
 #   parse_options "$@"   --name value sets the variable `name` that the script has given a default; nothing is eval-ed
 #   at_stage N           true when $stage <= N <= $stop_stage
+#   split TEXT           sets the array `words`
+#   use_processes N      sets the array `launch`: "${launch[@]}" PROGRAM.py OPTION ... runs in N processes
 #   timed NAME COMMAND   run a command and note its seconds in $exp/times.tsv
 
 log() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*"; }
@@ -21,7 +23,7 @@ known_options() {
 parse_options() {
   # a local name here would hide a script's option of that name
   local _known _option _name
-  _known=" $(known_options | tr '\n' ' ') "
+  _known=$(known_options | tr '\n' ' ')
   while [ $# -gt 0 ]; do
     _option="$1"
     case "$_option" in
@@ -30,9 +32,9 @@ parse_options() {
       --*) _name="${_option#--}" _name="${_name//-/_}" ;;
       *) die "unexpected argument '$_option'; options are --name value (--help lists them)" ;;
     esac
-    case "$_known" in
+    case " $_known" in
       *" $_name "*) ;;
-      *) die "unknown option $_option; known are${_known// / --}" ;;
+      *) die "unknown option $_option; $(did_you_mean "$_name" "$_known")known are$(printf '%s' " $_known" | sed 's/ *$//; s/ / --/g')" ;;
     esac
     [ $# -ge 2 ] || die "option $_option needs a value"
     case "${!_name-}:$2" in
@@ -42,10 +44,38 @@ parse_options() {
     printf -v "$_name" '%s' "$2"
     shift 2
   done
-  [[ "${stage-0}" =~ ^-?[0-9]+$ && "${stop_stage-0}" =~ ^-?[0-9]+$ ]] || die "--stage and --stop_stage are whole numbers"
+  check_stages
+}
+
+did_you_mean() {
+  python -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2].split(), 1))' "$@" \
+    | awk 'NF { printf "did you mean --%s? ", $1 }'
+}
+
+# a choice of stages that contains none would do nothing and look like success
+check_stages() {
+  local _stages _number _first="${stage-0}" _last="${stop_stage-0}"
+  [[ "$_first" =~ ^-?[0-9]+$ && "$_last" =~ ^-?[0-9]+$ ]] || die "--stage and --stop_stage are whole numbers"
+  _stages=$(sed -n 's/.*at_stage \(-\{0,1\}[0-9][0-9]*\).*/\1/p' "$EGRECHO_SCRIPT" | tr '\n' ' ')
+  for _number in $_stages; do
+    if [ "$_first" -le "$_number" ] && [ "$_number" -le "$_last" ]; then return; fi
+  done
+  [ -z "$_stages" ] || die "no stage from --stage $_first to --stop_stage $_last; the stages are ${_stages% }"
 }
 
 at_stage() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
+
+# split TEXT: the array `words` gets its words, of all lines; read -a alone would stop at the first line's end
+# shellcheck disable=SC2034  # `words` and `launch` are what these two are for
+split() { IFS=$' \t\n' read -r -d '' -a words <<< "$1" || true; }
+
+# use_processes N [ALWAYS]: the array `launch` starts a Python program in N processes of this machine, one per GPU
+# shellcheck disable=SC2034
+use_processes() {
+  [[ "$1" =~ ^[1-9][0-9]*$ ]] || die "--nproc is a number of processes, 1 or more, not '$1'"
+  launch=(python)
+  if [ "$1" -gt 1 ] || [ -n "${2-}" ]; then launch=(python local/launch.py --standalone --nproc_per_node "$1"); fi
+}
 
 # the seconds a stage took go to $exp/times.tsv, for local/display_results.py
 timed() {

@@ -1,6 +1,7 @@
 """path.sh and local/shell.sh: what every script gives its user, under `set -euo pipefail`, from any folder."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,10 @@ is_lora=false
 cd "$EGRECHO_ROOT"
 parse_options "$@"
 later=1
-for n in -1 0 1 2 3; do if at_stage $n; then echo "stage $n"; fi; done
+if at_stage -1; then echo "stage -1"; fi
+if at_stage 0 && [ -n "$known" ]; then echo "stage 0"; fi
+if at_stage 1; then echo "stage 1"; fi
+if at_stage 2; then echo "stage 2"; fi
 echo "name=$name known=$known option=$option out_dir=$out_dir is_lora=$is_lora later=$later"
 echo "at $PWD"
 """
@@ -95,6 +99,9 @@ def test_values_arrive_as_written_and_nothing_in_them_is_run(checkout, value: st
         (["--stage", "1.5"], "whole numbers"),
         (["--stage", ""], "whole numbers"),
         (["--stop_stage", "1 2"], "whole numbers"),
+        (["--stop_stage", "-2"], "no stage from --stage 0 to --stop_stage -2; the stages are -1 0 1 2"),
+        (["--stage", "3"], "no stage from --stage 3 to --stop_stage 2"),
+        (["--outdir", "x"], "unknown option --outdir; did you mean --out_dir? known are --stage"),
         (["--is_lora", "yes"], "--is_lora is true or false, not 'yes'"),
         (["--is_lora", ""], "true or false"),
     ],
@@ -107,7 +114,7 @@ def test_a_wrong_option_is_refused_before_anything_runs(checkout, argv: list[str
 @pytest.mark.parametrize(
     ("argv", "stages"),
     [([], "012"), (["--stage", "1"], "12"), (["--stage", "-1", "--stop_stage", "0"], "-10"),
-     (["--stop_stage", "-2"], ""), (["--stage", "1", "--stop-stage", "1"], "1")],
+     (["--stage", "1", "--stop-stage", "1"], "1")],
 )  # fmt: skip
 def test_exactly_the_stages_asked_for_run(checkout, argv: list[str], stages: str) -> None:
     done = run(checkout, *argv)
@@ -232,6 +239,28 @@ def test_python_versions_agree_wherever_they_are_promised() -> None:
     environment = (ROOT / "local/environment.sh").read_text()
     assert all(f"python{version}" in environment for version in matrix["python"])
     assert Version(oldest) in SpecifierSet(metadata.metadata("transformers")["Requires-Python"])
+
+
+def scripts() -> list[Path]:
+    return [
+        ROOT / "path.sh",
+        ROOT / "prepare.sh",
+        ROOT / "finetune.sh",
+        *ROOT.glob("local/*.sh"),
+        *ROOT.glob("egs/*/*.sh"),
+    ]
+
+
+@pytest.mark.parametrize("path", scripts(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_keep_to_bash_3(path: Path) -> None:
+    """Before 4.4 an empty array is an unset variable; macOS has 3.2."""
+    text = path.read_text()
+    for name in re.findall(r'(?<!\+)"\$\{(\w+)\[[@*]\]\}"', text):
+        first = re.search(rf"^\s*{name}=\((.*)\)", text, re.MULTILINE)
+        never_empty = name == "launch" or (first and first[1].strip())
+        assert never_empty, f'"${{{name}[@]}}" may be empty: ${{{name}[@]+"${{{name}[@]}}"}}'
+    assert not re.search(r"\b(mapfile|readarray|local -n|declare -[nA])\b|\$\{\w+(,,|\^\^|@[A-Z])|&>>|\|&", text)
+    assert "read -ra" not in text  # stops at the end of the first line
 
 
 def test_every_script_passes_shellcheck() -> None:

@@ -32,7 +32,6 @@ overrides=
 . "$(dirname "$0")/../../path.sh"
 cd "$EGRECHO_ROOT"
 parse_options "$@"
-read -ra teacher_more <<< "$teacher_overrides"
 cuts=data/fbank_whisper80
 mkdir -p "$exp"
 
@@ -53,11 +52,12 @@ twice() {
     "$model_name/config.json" "$1"
 }
 teacher() {
+  split "$teacher_overrides"
   egrecho init-student "$model_name" "$exp/deeper" --encoder_layers "$(twice encoder_layers)" \
     --decoder_layers "$(twice decoder_layers)"
   egrecho_inner/full.py -c config/train.yaml -c config/full.yaml -c egs/distil/mini_teacher.yaml \
     --model.path "$exp/deeper" --data.train "[$cuts/distil_teacher_cuts_train.jsonl.gz]" \
-    --data.dev "[$cuts/distil_teacher_cuts_val.jsonl.gz]" --outdir "$exp/teacher" "${teacher_more[@]}"
+    --data.dev "[$cuts/distil_teacher_cuts_val.jsonl.gz]" --outdir "$exp/teacher" ${words[@]+"${words[@]}"}
 }
 # student NAME RANDOM WORDS...: options of distil.py
 student() {

@@ -26,7 +26,7 @@
 #   --pack WAY             join neighbours to windows near 30 s: recording, speaker or none
 #   --overrides WORDS      options of distil.py, e.g. "--kd.kl_weight 0 --train.num_epochs 1"
 #   --label_overrides WORDS   --filter_overrides WORDS                      options of these commands
-#   --nproc N              processes, one per GPU, that label and train
+#   --nproc N              processes, one per GPU, that label, train and evaluate
 set -euo pipefail
 
 stage=0
@@ -59,27 +59,33 @@ parse_options "$@"
 data=data/fbank_whisper80/${prefix}_cuts
 train_cuts=${train_cuts:-${data}_train.jsonl.gz}
 dev_cuts=${dev_cuts:-${data}_val.jsonl.gz}
-read -ra tests <<< "${test_cuts:-${data}_test.jsonl.gz}"
+test_cuts=${test_cuts:-${data}_test.jsonl.gz}
 labels=$exp/labels
 run=$exp/$name
 learned=$labels/filtered.jsonl.gz
 if [ "$pack" != none ]; then learned=$labels/packed.jsonl.gz; fi
 if [ "$encoder_layers" = all ]; then encoder_layers=null; fi
-read -ra train_more <<< "$overrides"
-read -ra label_more <<< "$label_overrides"
-read -ra filter_more <<< "$filter_overrides"
+use_processes "$nproc"
+
+training=(-c config/train.yaml)
+for file in $config; do training+=(-c "$file"); done
+training+=(--model.path "$run/init" --teacher "$teacher" --data.train "[$learned]" --data.dev "[$dev_cuts]" --outdir "$run")
+labelling=("$train_cuts" "$labels/labelled.jsonl.gz" --model_path "$teacher")
+for file in $label_config; do labelling+=(-c "$file"); done
+filtering=("$labels/labelled.jsonl.gz" "$labels/filtered.jsonl.gz")
+for file in $filter_config; do filtering+=(-c "$file"); done
+evaluating=(-c config/eval.yaml)
+for file in $eval_config; do evaluating+=(-c "$file"); done
 if [ -n "$language" ]; then
-  train_more+=(--data.language "$language")
-  label_more+=(--decode.language "$language")
+  training+=(--data.language "$language")
+  labelling+=(--decode.language "$language")
 fi
-# the words -c A -c B of a list of files
-configs() { local file files; read -ra files <<< "$1"; for file in "${files[@]}"; do printf -- '-c %s ' "$file"; done; }
-read -ra train_configs <<< "$(configs "config/train.yaml $config")"
-read -ra label_configs <<< "$(configs "$label_config")"
-read -ra filter_configs <<< "$(configs "$filter_config")"
-read -ra eval_configs <<< "$(configs "config/eval.yaml $eval_config")"
-launch=(python)
-if [ "$nproc" -gt 1 ]; then launch=(torchrun --standalone --nproc_per_node "$nproc"); fi
+split "$overrides"
+training+=(${words[@]+"${words[@]}"})
+split "$label_overrides"
+labelling+=(${words[@]+"${words[@]}"})
+split "$filter_overrides"
+filtering+=(${words[@]+"${words[@]}"})
 
 if at_stage 0 && [ -n "$data_root" ]; then
   log "stage 0: prepare $data_root"
@@ -87,14 +93,13 @@ if at_stage 0 && [ -n "$data_root" ]; then
 fi
 
 if at_stage 1; then
-  log "stage 1: $teacher writes down what it hears in $train_cuts"
-  "${launch[@]}" egrecho_inner/pseudo_label.py "$train_cuts" "$labels/labelled.jsonl.gz" --model_path "$teacher" \
-    "${label_configs[@]}" "${label_more[@]}"
+  log "stage 1: the text of $teacher on $train_cuts"
+  "${launch[@]}" egrecho_inner/pseudo_label.py "${labelling[@]}"
 fi
 
 if at_stage 2; then
   log "stage 2: keep what is worth learning from"
-  egrecho filter "$labels/labelled.jsonl.gz" "$labels/filtered.jsonl.gz" "${filter_configs[@]}" "${filter_more[@]}"
+  egrecho filter "${filtering[@]}"
   if [ "$pack" != none ]; then egrecho pack "$labels/filtered.jsonl.gz" "$labels/packed.jsonl.gz" --pack.by "$pack"; fi
 fi
 
@@ -106,19 +111,20 @@ fi
 
 if at_stage 4; then
   log "stage 4: train $run"
-  "${launch[@]}" egrecho_inner/distil.py "${train_configs[@]}" --model.path "$run/init" --teacher "$teacher" \
-    --data.train "[$learned]" --data.dev "[$dev_cuts]" --outdir "$run" "${train_more[@]}"
+  "${launch[@]}" egrecho_inner/distil.py "${training[@]}"
 fi
 
 if at_stage 5; then
   log "stage 5: evaluate teacher and student"
-  sets="[$(IFS=,; echo "${tests[*]}")]"
-  egrecho eval "${eval_configs[@]}" --model_path "$teacher" --cuts "$sets" --outdir "$exp/teacher/eval" > /dev/null
-  egrecho eval "${eval_configs[@]}" --model_path "$run/final" --cuts "$sets" --outdir "$run/eval" > /dev/null
+  sets=
+  for file in $test_cuts; do sets="$sets,$file"; done
+  evaluating+=(--cuts "[${sets#,}]")
+  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$teacher" --outdir "$exp/teacher/eval" > /dev/null
+  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$run/final" --outdir "$run/eval" > /dev/null
   egrecho side-by-side "[teacher=$exp/teacher/eval,$name=$run/eval]" --out "$run/table.md"
 fi
 
 if at_stage 6; then
   log "stage 6: the student as the teacher's assistant"
-  egrecho speculate "$teacher" "$run/final" "${tests[0]}" --dtype float32 --out "$run/speculative.json"
+  egrecho speculate "$teacher" "$run/final" "${test_cuts%%[[:space:]]*}" --dtype float32 --out "$run/speculative.json"
 fi

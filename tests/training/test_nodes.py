@@ -16,6 +16,7 @@ from egrecho_inner.full import train_full
 
 ROOT = Path(__file__).resolve().parents[2]
 SRUN = """#!/bin/bash
+while [ "${1#--}" != "$1" ]; do echo "$1" >> "$HOME/srun_options"; shift; done
 for node in 0 1; do SLURM_NODEID=$node "$@" & started="$started $!"; done
 status=0; for each in $started; do wait "$each" || status=$?; done
 exit $status
@@ -46,6 +47,10 @@ def options(home: Path, out: str, batch_size: int, *more: str) -> list[str]:
     ]
 
 
+def test_the_job_asks_for_cpus() -> None:
+    assert "\n#SBATCH --cpus-per-task=" in (ROOT / "local" / "slurm.sh").read_text()
+
+
 def free_job() -> int:
     """A job number whose port nobody uses."""
     for number in range(os.getpid() % 1000, 20000):
@@ -61,7 +66,12 @@ def sbatch(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     script = home / "spool" / "slurm_script"
     script.write_text((ROOT / "local" / "slurm.sh").read_text())
     path = f"{home / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    slurm = {"SLURM_NNODES": "2", "SLURM_JOB_ID": str(free_job()), "SLURM_JOB_NODELIST": "n[1-2]"}
+    slurm = {
+        "SLURM_CPUS_PER_TASK": "3",
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_ID": str(free_job()),
+        "SLURM_JOB_NODELIST": "n[1-2]",
+    }
     environment = {
         **os.environ, **slurm, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(home),
         "SLURM_SUBMIT_DIR": str(ROOT),
@@ -74,6 +84,7 @@ def test_two_nodes_train_the_model_of_one_process(home: Path) -> None:
     done = sbatch(home, "full", *options(home, "two", 2))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "strategy: DDP, 2 process(es)" in done.stderr
+    assert (home / "srun_options").read_text() == "--cpus-per-task=3\n"
     run(train_full, options(home, "one", 4))
     base, one, two = (weights(home / name) for name in ("base", "one/final", "two/final"))
     moved = torch.sqrt(sum((one[name] - base[name]).square().sum() for name in one))
@@ -84,7 +95,7 @@ def test_two_nodes_train_the_model_of_one_process(home: Path) -> None:
 
 def test_a_job_out_of_time_is_queued_again(home: Path) -> None:
     done = sbatch(home, "full", *options(home, "two", 2, "--train.max_hours", "1e-7"))
-    assert done.returncode != 0 and "queueing again" in done.stdout, done.stderr[-3000:]
+    assert done.returncode == 75 and "queueing again" in done.stdout, done.stderr[-3000:]
     assert (home / "requeued").read_text().startswith("requeue ")
     assert not (home / "two" / "final").exists()
 
