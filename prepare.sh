@@ -94,12 +94,12 @@ if at_stage 0; then
 fi
 
 if at_stage 1; then
-  others=()
-  for split in $splits; do others+=(--other_splits+ "$data_root/$split"); done
+  importing=(--prefix "$prefix" --out "$manifests" --ids "$ids")
+  for split in $splits; do importing+=(--other_splits+ "$data_root/$split"); done
   for split in $splits; do
     log "stage 1: import $data_root/$split"
-    egrecho import-kaldi "$data_root/$split" --prefix "$prefix" --split "$split" --out "$manifests" --ids "$ids" \
-      --max_skip_ratio "$(ratio "$split")" "${others[@]}" "${reading[@]}" "${work[@]}"
+    egrecho import-kaldi "$data_root/$split" --split "$split" "${importing[@]}" \
+      --max_skip_ratio "$(ratio "$split")" "${reading[@]}" "${work[@]}"
   done
 fi
 

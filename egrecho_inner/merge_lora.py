@@ -18,7 +18,7 @@ from egrecho_inner.data.batching import Batch
 from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.features import WHISPER_FRAMES
-from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.model.adapters import load_adapter, read_adapter_config, read_training
 from egrecho_inner.model.loading import is_multilingual, load_model, load_processor, save_folder
 from egrecho_inner.text.labels import LabelEncoder
@@ -98,7 +98,11 @@ def check_outdir(out: Path, adapter: Path, base: Path) -> None:
 def proof_batch(
     model: PeftModel, processor: object, manifest: str | None, language: str | None
 ) -> dict[str, torch.Tensor]:
-    """Return a batch to compare on: the first cuts of a manifest, or noise."""
+    """Return a batch to compare on: the first cuts of a manifest, or noise.
+
+    Raises:
+        DataError: None of these cuts can be used.
+    """
     config = model.get_base_model().config
     if manifest is None:
         generator = torch.Generator().manual_seed(0)
@@ -110,6 +114,12 @@ def proof_batch(
     listed.keep_trainable(labels, max_skip_ratio=1.0)
     first = range(min(4, len(listed)))
     tensors = CutBatches(listed, labels, config.num_mel_bins)[Batch(0, first, padded=False)]
+    if not tensors["ids"]:
+        name, reason = tensors["skipped"][0]
+        raise DataError(
+            f"{manifest}: none of its first {len(first)} cuts can be used, so nothing is proven: {name}: {reason}; "
+            "give --language CODE where they name none, or other --cuts"
+        )
     names = ("input_features", "attention_mask", "decoder_input_ids")
     return {name: tensors[name] for name in names}
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny import save_tiny, speech_cuts, tiny_model, tiny_processor
 from transformers import pipeline
 
-from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.merge_lora import merge_lora, prove
 from egrecho_inner.model.adapters import add_adapter, load_adapter
 from egrecho_inner.model.loading import load_model, save_folder, window_of
@@ -105,6 +105,16 @@ def test_another_base_is_refused(adapter, tmp_path) -> None:
         other = tmp_path / f"other{number}"
         save_folder(tiny_model(tiny_processor(), layers, width), tiny_processor(), other, "30s")
         assert "it was made for a" in refused(adapter, ModelError, base=str(other))
+
+
+def test_cuts_that_prove_nothing_are_refused(adapter, base, tmp_path) -> None:
+    cuts = str(speech_cuts(tmp_path / "speech", n=3, language=None))
+    message = refused(adapter, DataError, base=str(base), cuts=cuts)
+    assert "cuts000-0" in message and "--language" in message
+    merge_lora(str(adapter), str(adapter.parent / "final"), str(base), cuts=cuts, language="en")
+    for path in (tmp_path / "speech").rglob("*.wav"):
+        path.unlink()
+    assert "nothing is proven" in refused(adapter, DataError, base=str(base), cuts=cuts, language="en")
 
 
 def test_a_broken_or_missing_adapter_or_base_is_refused(adapter, base, tmp_path) -> None:

@@ -48,7 +48,8 @@ def check(trainer: Any, options: TrainOptions) -> None:
         ConfigError: It is not what was asked for.
     """
     wanted, found = asked(options, trainer.args.world_size), in_force(trainer)
-    if found != wanted:
+    alone = trainer.args.world_size == 1 and {wanted, found} == {"single", "DDP"}  # torchrun with one process
+    if found != wanted and not alone:
         raise ConfigError(
             f"{wanted} was asked for, {found} over {trainer.args.world_size} processes is what this launch on "
             f"{trainer.args.device.type} gets; FSDP needs GPUs and torchrun; on a CPU use DDP or train.deepspeed"

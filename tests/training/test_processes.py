@@ -149,3 +149,14 @@ def test_launcher_that_starts_one_of_two_processes_is_found_out(monkeypatch: pyt
     )
     with pytest.raises(ConfigError, match="torchrun --nproc_per_node 2"):
         strategy.check_launcher()
+
+
+def test_torchrun_with_one_process_is_a_single_process(folder: Path) -> None:
+    paths = os.pathsep.join([str(HERE), str(HERE.parent), str(HERE.parents[1])])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
+    words = [str(HERE / "first_step.py"), str(folder), str(folder / "one"), "4", "1", "-"]
+    done = subprocess.run(
+        [*command, *words], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (folder / "one" / "final" / "model.safetensors").exists()
