@@ -20,6 +20,7 @@ FLOORS = {
     "model": 4,
     "decoding": 5,
     "report": 5,
+    "serve": 6,
     "training": 6,
     "program": 7,
     "cli": 8,

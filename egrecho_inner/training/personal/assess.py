@@ -19,6 +19,7 @@ from egrecho_inner.decoding.results import hypothesis_rows, read_references, res
 from egrecho_inner.decoding.session import Decoder, choose_place, decode_set
 from egrecho_inner.report.errs import write_errs
 from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
+from egrecho_inner.text.alignment import align, tokenize
 from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
 from egrecho_inner.text.scoring import Score, match_ids, percent, score
 
@@ -104,6 +105,23 @@ def pool(parts: Iterable[Assessed]) -> Score:
     """Score several sets as one."""
     parts = list(parts)
     return score([pair for part in parts for pair in part.pairs], parts[0].score.metric)
+
+
+def compare_words(base: Sequence[Assessed], tuned: Sequence[Assessed]) -> dict[str, Any]:
+    """Return what each model made of every recording, aligned with the reference, the worst of the base first."""
+    after = {id: hyp for part in tuned for id, _, hyp in part.pairs}
+    rows = [
+        {"uid": id.rpartition("-")[0], "text": ref, "base": words(ref, hyp, part), "tuned": words(ref, after[id], part)}
+        for part in base
+        for id, ref, hyp in part.pairs
+    ]
+    return {"recordings": sorted(rows, key=lambda row: -row["base"]["errors"])}
+
+
+def words(ref: str, hyp: str, part: Assessed) -> dict[str, Any]:
+    """Align a hypothesis with its reference: pairs of words, or of characters, equal or not."""
+    pairs = align(tokenize(ref, part.score.metric), tokenize(hyp, part.score.metric))
+    return {"text": hyp, "errors": sum(left != right for left, right in pairs), "words": pairs}
 
 
 def write_text(path: Path, name: str, sets: dict[str, Assessed]) -> None:

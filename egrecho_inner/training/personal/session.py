@@ -6,6 +6,7 @@ In: a folder of recordings, a base. Out: the run folder:
     base/SET/  tuned/SET/    result folders on dev and test
     train/POLICY/            run folders of `fit()`
     final/                   the model to use: the tuned one if it was adopted, else the base
+    compare.json             every test recording, word by word, of both models
     report.json              written last; a run that has it is finished
     events.jsonl             phases and results as they came
 
@@ -24,13 +25,22 @@ from egrecho_inner.data.sources.folder import STAGE, FolderData, SplitOptions, r
 from egrecho_inner.data.sources.folder_cuts import cut_folder
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
+from egrecho_inner.runtime.events import NAME, Events
 from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.scoring import percent
 from egrecho_inner.training import checkpoint
 from egrecho_inner.training.lock import RunLock
-from egrecho_inner.training.personal.assess import Assessed, Scoring, Verdict, assess, judge, write_json, write_text
-from egrecho_inner.training.personal.events import NAME, Events
+from egrecho_inner.training.personal.assess import (
+    Assessed,
+    Scoring,
+    Verdict,
+    assess,
+    compare_words,
+    judge,
+    write_json,
+    write_text,
+)
 from egrecho_inner.training.personal.recipe import TuneOptions
 from egrecho_inner.training.personal.tune import Tuned, tune
 
@@ -112,6 +122,7 @@ class PersonalRun:
         self.release(tuned.folder if verdict.adopted else None)
         name = "tuned" if verdict.adopted else f"tuned, not adopted ({verdict.word}): keep {self.base}"
         write_text(self.outdir / "final_eval_result.txt", name, after)
+        write_json(self.outdir / "compare.json", compare_words([base["test"]], [after["test"]]))
         report = self.report(data, base, after, verdict, tried)
         self.events.add(verdict=verdict.word)
         return report

@@ -1,0 +1,96 @@
+"""Settings of the server: where it works, whom it lets in, how much one job may take."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from egrecho_inner.errors import ConfigError
+
+OPENAI = ("tiny", "base", "small", "medium", "large", "large-v2", "large-v3", "large-v3-turbo")
+HUB_MODELS = {f"openai/whisper-{size}": f"openai/whisper-{size}" for size in OPENAI}
+HUB_MODELS |= {f"openai/whisper-{size}.en": f"openai/whisper-{size}.en" for size in OPENAI[:4]}
+POLICIES = ("encoder", "encoder-top", "full", "lora", "sweep")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one upload, one job, one client may take."""
+
+    upload_mb: float = 1000.0
+    """Bytes of one request, in millions."""
+    unpacked_mb: float = 2000.0
+    """Bytes of an archive's content."""
+    ratio: float = 100.0
+    """Content over archive, once more than 10 MB are unpacked; zeros pack a thousandfold, speech not twofold."""
+    files: int = 4000
+    """Members of an archive."""
+    file_mb: float = 60.0
+    """Bytes of one recording; 30 s of stereo at 192 kHz and 32 bit are 46 MB."""
+    audio_hours: float = 5.0
+    """Of one data set."""
+    epochs: int = 50
+    """That may be asked for."""
+    job_hours: float = 12.0
+    """Wall time of one job."""
+    memory_gb: float | None = None
+    """Address space of a job; null for no limit, as CUDA maps more than it uses."""
+    queue: int = 200
+    """Jobs waiting, of all clients."""
+    jobs_per_owner: int = 50
+    """Jobs waiting or running, of one client."""
+    disk_floor_gb: float = 2.0
+    """Free disk under which nothing new is accepted."""
+    idle_seconds: float = 30.0
+    """A client that sends nothing for so long while uploading is let go."""
+    attempts: int = 5
+    """Starts of a job whose worker is killed again and again."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not value > 0:
+                raise ConfigError(f"limits.{name} is {value}; expected more than 0")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the server is told."""
+
+    work: Path
+    """Folder of jobs, data sets and the store."""
+    host: str = "127.0.0.1"
+    port: int = 5553
+    open: bool = False
+    """Let anyone in who reaches the port."""
+    tokens: Path | None = None
+    """JSON file of tokens; `auth.Token` says what is in it."""
+    hosts: tuple[str, ...] = ()
+    """Names under which the server is reached besides addresses and localhost; `*.example.org` for all below."""
+    models: dict[str, str] = field(default_factory=lambda: dict(HUB_MODELS))
+    """What clients may ask for, by the name they use: a folder or a hub id."""
+    slots: int = 1
+    """Jobs at a time."""
+    limits: Limits = field(default_factory=Limits)
+    compat_busy: bool = False
+    """Answer 429 while a job runs, as the specification's server did, instead of queueing."""
+    tensorboard: bool = True
+    """Start a TensorBoard beside every job, on this machine only, reached through the server."""
+    engines: dict[str, dict] = field(default_factory=dict)
+    """Settings of engines besides local, by name: slurm, modal."""
+    prices: dict[str, float] = field(default_factory=dict)
+    """Price of an hour on each engine, for the ledger of costs."""
+    program: tuple[str, ...] = ("-m", "egrecho_inner.personal")
+    """What Python runs for a job."""
+
+    @property
+    def jobs(self) -> Path:
+        """Folder of the jobs."""
+        return self.work / "jobs"
+
+    @property
+    def datasets(self) -> Path:
+        """Folder of uploaded data sets."""
+        return self.work / "datasets"
+
+    @property
+    def local_only(self) -> bool:
+        """Whether only this machine reaches the server."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
