@@ -34,6 +34,7 @@ from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training import card, checkpoint, memory, strategy
 from egrecho_inner.training.adalora import AdaLora, is_adalora
 from egrecho_inner.training.arguments import training_arguments
+from egrecho_inner.training.best import Patience
 from egrecho_inner.training.lock import RunLock
 from egrecho_inner.training.options import TrainOptions, WindowOptions
 from egrecho_inner.training.pickles import check_pickles

@@ -24,7 +24,7 @@ from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader
 from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import DataError, Interrupted, MachineError
-from egrecho_inner.training import checkpoint, collectives, flops, loaders, memory, sharding, strategy
+from egrecho_inner.training import best, checkpoint, collectives, flops, loaders, memory, sharding, strategy
 from egrecho_inner.training.frozen import FrozenEncoder
 from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
@@ -92,7 +92,11 @@ class WhisperTrainer(SavingTrainer):
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
         if resume_from_checkpoint:
-            self.tally.skipped.update(checkpoint.facts(Path(resume_from_checkpoint)).get("skipped", {}))
+            then = checkpoint.facts(Path(resume_from_checkpoint))
+            self.tally.skipped.update(then.get("skipped", {}))
+            if best.measure(then) != best.measure(self.fingerprint):
+                logger.warning("other development cuts or metric than before: the best checkpoint is looked for anew")
+                best.forget_scores(self.state)
         rehearses = torch.cuda.is_available() if self.options.rehearse is None else self.options.rehearse
         if rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             memory.rehearse(self.model, self.batches, self.plan, self.args.device, self.options.precision)
@@ -105,8 +109,7 @@ class WhisperTrainer(SavingTrainer):
         resumed = kwargs.get("resume_from_checkpoint")
         if resumed and self.owes_evaluation():
             self._load_rng_state(resumed)
-            known = Path(resumed) / checkpoint.EVALUATION
-            self.judge(json.loads(known.read_text()) if known.is_file() else None)
+            self.judge(self.known_scores(Path(resumed)))
         if self.state.global_step >= self.state.max_steps:  # Transformers would take one step more
             self.control.should_training_stop = True
         if not self.control.should_training_stop:
@@ -265,6 +268,12 @@ class WhisperTrainer(SavingTrainer):
         done = any(entry["step"] == step and "eval_loss" in entry for entry in self.state.log_history)
         return bool(due) and not done and self.args.eval_strategy != "no"
 
+    def known_scores(self, folder: Path) -> dict[str, Any] | None:
+        """Return the development scores of a checkpoint, if there are any and they were measured as they are now."""
+        path = folder / checkpoint.EVALUATION
+        scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return scores if scores.get("eval_measure") == best.measure(self.fingerprint) else None
+
     def judge(self, known: dict[str, float] | None = None) -> None:
         """Evaluate and note the best step.
 
@@ -281,7 +290,16 @@ class WhisperTrainer(SavingTrainer):
         if self.args.should_save and folder.is_dir() and known is None:
             normalizers = ", ".join(sorted(getattr(self.score, "normalizers", ())))
             named = {"eval_normalizer": normalizers} if normalizers else {}
+            named["eval_measure"] = best.measure(self.fingerprint)
             checkpoint.write_json(folder / checkpoint.EVALUATION, scores | named)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        if (metric := self.args.metric_for_best_model) is None:
+            return False
+        found = best.is_best(self.state, metrics, f"eval_{metric}")
+        if found:
+            self.state.best_metric, self.state.best_global_step = metrics[f"eval_{metric}"], self.state.global_step
+        return found
 
     def evaluate(self, known: dict[str, float] | None = None, *_: Any, **__: Any) -> dict[str, float]:
         """Score the development cuts; the log line has Transformers' names.
