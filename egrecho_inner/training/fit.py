@@ -41,9 +41,10 @@ from egrecho_inner.training.pickles import check_pickles
 from egrecho_inner.training.result import is_finished, save_result, set_aside
 from egrecho_inner.training.resume import Allowance, check_same, digest_model, digest_weights, facts_of
 from egrecho_inner.training.score import DevScorer
+from egrecho_inner.training.skips import Skips
 from egrecho_inner.training.stops import Stops
 from egrecho_inner.training.trainer import WhisperTrainer
-from egrecho_inner.training.watch import Board, Metrics, Patience
+from egrecho_inner.training.watch import Board, Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +221,7 @@ class Run:
             self.facts(halvings),
             make_callbacks(model, self.outdir, train),
             self.stops,
-            min(self.data.max_skip_ratio * len(self.cuts), len(self.cuts) - 1),
+            Skips(min(self.data.max_skip_ratio * len(self.cuts), len(self.cuts) - 1), self.outdir),
         )
 
     def train(self, trainer: WhisperTrainer, folder: Path | None, place: Path) -> Path:

@@ -29,6 +29,7 @@ from egrecho_inner.training.frozen import FrozenEncoder
 from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
 from egrecho_inner.training.saving import SavingTrainer
+from egrecho_inner.training.skips import Skips
 from egrecho_inner.training.stops import Stops, start_worker
 from egrecho_inner.training.watch import Tally
 
@@ -50,7 +51,7 @@ class WhisperTrainer(SavingTrainer):
         score: Scores the model on the development cuts.
         fingerprint: What a checkpoint must agree with to be continued.
         stops: Knows when to stop.
-        max_skips: Cuts that may fail to load during training.
+        skips: Counts the cuts that could not be used.
     """
 
     def __init__(
@@ -64,16 +65,15 @@ class WhisperTrainer(SavingTrainer):
         fingerprint: dict[str, Any],
         callbacks: list[TrainerCallback],
         stops: Stops,
-        max_skips: float,
+        skips: Skips,
     ):
         # the Trainer wants a dataset where it is to evaluate; evaluate() below never looks at it
         super().__init__(model=model, args=args, callbacks=callbacks, eval_dataset=batches)
         self.remove_callback(PrinterCallback)  # Metrics prints
         self.model_accepts_loss_kwargs = True
         self.options, self.batches, self.plan = options, batches, plan
-        self.stops, self.max_skips = stops, max_skips
-        self.tally = Tally()
-        self.score, self.fingerprint = score, {**fingerprint, "skipped": self.tally.skipped}
+        self.stops, self.tally = stops, Tally(skips)
+        self.score, self.fingerprint = score, {**fingerprint, "skipped": skips.reasons}
         self.stopped: str | None = None
         self.place: dict[str, int] | None = None
         """Of a stream, when the step at hand has been taken."""
@@ -93,7 +93,7 @@ class WhisperTrainer(SavingTrainer):
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
         if resume_from_checkpoint:
             then = checkpoint.facts(Path(resume_from_checkpoint))
-            self.tally.skipped.update(then.get("skipped", {}))
+            self.tally.skips.reasons.update(then.get("skipped", {}))
             if best.measure(then) != best.measure(self.fingerprint):
                 logger.warning("other development cuts or metric than before: the best checkpoint is looked for anew")
                 best.forget_scores(self.state)
@@ -151,30 +151,12 @@ class WhisperTrainer(SavingTrainer):
         Raises:
             DataError: More cuts than allowed could not be used.
         """
-        mine = [items, self.stops.asked(), bool(self.tally.news), bool(broken)]
+        mine = [items, self.stops.asked(), bool(self.tally.skips.news), bool(broken)]
         total, asked, news, broke = collectives.total(mine, device)
-        self.tally.tokens = (self.tally.tokens or 0.0) + total
-        if news:
-            self.tally.share_skips()
-        if len(self.tally.skipped) > self.max_skips:
-            self.report_skips(f"more than data.max_skip_ratio allows ({self.max_skips:.0f})")
+        self.tally.skips.share(total, bool(news), self.args.should_save)
         if broke and not asked:
             return total, f"!{broken or 'a loader process of another process died'}"
         return total, (self.stops.reason or "another process was told to stop") if asked else None
-
-    def report_skips(self, why: str) -> None:
-        """End the run when too many cuts could not be used.
-
-        Raises:
-            DataError: Always.
-        """
-        skipped, path = self.tally.skipped, Path(self.args.output_dir) / "skipped.json"
-        if self.args.should_save:
-            checkpoint.write_json(path, skipped)
-        raise DataError(
-            f"{len(skipped)} training cuts could not be used, {why}; first: {next(iter(skipped.values()))}; all are in "
-            f"{path}; fix the data or raise the limit"
-        )
 
     def raise_if_stopped(self) -> None:
         """After train(): leave with the exit code of why it ended early.
@@ -185,8 +167,7 @@ class WhisperTrainer(SavingTrainer):
             DataError: Not one cut could be used.
         """
         if self.stopped is None:
-            if self.tally.skipped and self.tally.tokens == 0:
-                self.report_skips("and nothing was trained")
+            self.tally.skips.check_used(self.args.should_save)
             return
         step = f"checkpoint-{self.state.global_step} is complete; the same command continues"
         if self.stopped.startswith("!"):

@@ -21,6 +21,7 @@ from transformers.integrations import TensorBoardCallback
 
 from egrecho_inner.text.scoring import percent
 from egrecho_inner.training import collectives
+from egrecho_inner.training.skips import Skips
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +54,9 @@ WORDS: dict[str, Callable[[float], str]] = {
 class Tally:
     """What the trainer counts between two lines of the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, skips: Skips) -> None:
+        self.skips = skips
         self.ids: list[list[str]] = []
-        self.tokens: float | None = None
-        """Target tokens of all processes since the start; None before its first step."""
-        self.skipped: dict[str, str] = {}
-        """Cuts that could not be used when they were last tried, with the reason; the same on all processes."""
-        self.news: dict[str, str | None] = {}
-        """What this process found out about its cuts in this step: a reason, or None where one can be used again."""
         self.nonfinite = 0
         self.reset()
 
@@ -75,22 +71,7 @@ class Tally:
         self.audio += sample.pop("seconds")
         self.padded += sample.pop("padded_seconds")
         self.ids.append(sample.pop("ids"))
-        for cut in self.skipped.keys() & self.ids[-1]:
-            self.news[cut] = None
-        for cut, reason in sample.pop("skipped"):
-            if cut not in self.skipped:
-                logger.warning("left out: %s", reason)
-                self.news[cut] = reason
-
-    def share_skips(self) -> None:
-        """Put together what all processes found out; a cut counts once, whoever meets it and however often."""
-        for news in collectives.gather(self.news):
-            for cut, reason in news.items():
-                if reason is None:
-                    self.skipped.pop(cut, None)
-                else:
-                    self.skipped[cut] = reason
-        self.news = {}
+        self.skips.note(self.ids[-1], sample.pop("skipped"))
 
     def speed(self, device: torch.device, peak_flops: float | None) -> dict[str, float]:
         """Return the figures of all processes together, of waiting and memory the highest, and begin anew."""
@@ -105,8 +86,8 @@ class Tally:
         }
         if peak_flops:
             figures["mfu"] = round(flops / processes / elapsed / peak_flops, 4)
-        if self.skipped:
-            figures["skipped"] = len(self.skipped)
+        if self.skips.reasons:
+            figures["skipped"] = len(self.skips.reasons)
         if self.nonfinite:
             figures["nonfinite"] = self.nonfinite
         self.reset()
@@ -121,20 +102,6 @@ def peak_memory() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-class Patience(TrainerCallback):
-    """Stop when the development metric has not become better for some evaluations; resumable, as it reads the log."""
-
-    def __init__(self, patience: int, metric: str):
-        self.patience, self.key = patience, f"eval_{metric}"
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        values = [entry[self.key] for entry in state.log_history if self.key in entry]
-        best = min(range(len(values)), key=values.__getitem__) if values else 0
-        if len(values) - 1 - best >= self.patience:
-            logger.info("no better %s for %d evaluations: stopping", self.key, self.patience)
-            control.should_training_stop = True
 
 
 class Metrics(TrainerCallback):

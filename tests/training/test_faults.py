@@ -16,8 +16,8 @@ from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.training import checkpoint, collectives, memory
 from egrecho_inner.training.memory import OutOfMemory, halve
 from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.skips import Skips
 from egrecho_inner.training.trainer import WhisperTrainer
-from egrecho_inner.training.watch import Tally
 
 
 def break_gradient(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
@@ -172,15 +172,15 @@ def test_a_cut_that_does_not_load_counts_once_in_all_epochs_and_starts(
     assert counted(tmp_path / "run")[-1] == 0, "both load again"
 
 
-def test_processes_agree_on_skips(monkeypatch: pytest.MonkeyPatch) -> None:
-    tally = Tally()
+def test_processes_agree_on_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    skips = Skips(2, tmp_path)
     news = [{"a": "a is broken"}, {}, {"a": "a is broken", "b": "b is broken"}]
     monkeypatch.setattr(collectives, "gather", lambda mine: news)
-    tally.share_skips()
-    assert tally.skipped == {"a": "a is broken", "b": "b is broken"}
+    skips.share(9, news=True, main=True)
+    assert skips.reasons == {"a": "a is broken", "b": "b is broken"}
     news[:] = [{"a": None}, {}, {}]
-    tally.share_skips()
-    assert list(tally.skipped) == ["b"]
+    skips.share(9, news=True, main=True)
+    assert list(skips.reasons) == ["b"]
 
 
 def test_a_training_that_uses_nothing_is_an_error(tmp_path: Path) -> None:
