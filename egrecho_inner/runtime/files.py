@@ -9,6 +9,7 @@ Left out: appending; a gzip file cannot be continued after a kill.
 
 import errno
 import fcntl
+import filecmp
 import gzip
 import hashlib
 import itertools
@@ -41,8 +42,11 @@ def to_line(item: dict[str, Any]) -> str:
 
 
 def write_jsonl(path: str | Path, lines: Iterable[str]) -> int:
-    """Write lines to a `.jsonl` or `.jsonl.gz` file, making its folder; return how many."""
-    with atomic_file(path) as file:
+    """Write lines to a `.jsonl` or `.jsonl.gz` file, making its folder; return how many.
+
+    A file with these very bytes is left as it is, with its time: what depends on it is not out of date.
+    """
+    with atomic_file(path, keep_same=True) as file:
         return write_lines(file, lines, packed=Path(path).suffix == ".gz")
 
 
@@ -78,8 +82,12 @@ def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
 
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_file(path: str | Path, keep_same: bool = False) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name only when all of it is on the disk.
+
+    Args:
+        path: The file.
+        keep_same: Leave one that is there and has the same bytes as it is.
 
     Raises:
         MachineError: the disk is full, or the folder cannot be written.
@@ -91,7 +99,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        if keep_same and path.is_file() and filecmp.cmp(beside, path, shallow=False):
+            beside.unlink()
+        else:
+            os.replace(beside, path)
     except BaseException as error:
         beside.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in WRITE_ERRORS:

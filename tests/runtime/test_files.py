@@ -44,6 +44,17 @@ def test_the_same_lines_are_the_same_bytes_and_read_back(tmp_path: Path, name: s
         assert gzip.decompress(first).decode() == "".join(f"{line}\n" for line in lines)
 
 
+def test_the_same_manifest_written_again_keeps_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    write_jsonl(path, ["{}"])
+    os.utime(path, (1, 1))
+    write_jsonl(path, ["{}"])
+    assert path.stat().st_mtime == 1
+    write_jsonl(path, ["[]"])
+    assert path.stat().st_mtime > 1 and path.read_text() == "[]\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["x.jsonl"]
+
+
 def test_a_fault_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"old": True})
     with pytest.raises(RuntimeError), atomic_file(tmp_path / "x.json") as file:
