@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import WhisperConfig
 from transformers.utils import logging as transformers_logging
 
 from egrecho_inner.config import run
@@ -23,7 +22,7 @@ from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.results import Scored, hypothesis_rows, read_references, results, score_set
 from egrecho_inner.decoding.session import Decoder, choose_place, decode_set, processes
 from egrecho_inner.errors import ConfigError, ModelError
-from egrecho_inner.model.loading import check_path, explain
+from egrecho_inner.model.loading import read_config
 from egrecho_inner.report.errs import write_errs
 from egrecho_inner.report.sets import averages, sets_table
 from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
@@ -126,14 +125,7 @@ def check_model(path: str) -> int:
             f"{path} is an adapter of {base}, not a model; merge it first: "
             f"egrecho merge-lora-whisper --adapter {path} --outdir MERGED, then --model_path MERGED"
         )
-    check_path(path)
-    try:
-        config, _ = WhisperConfig.get_config_dict(path)
-    except Exception as error:
-        raise ModelError(explain(path, error)) from error
-    if config.get("model_type") != "whisper":
-        raise ModelError(f"{path} holds a {config.get('model_type')} model; expected whisper")
-    return int(config.get("num_mel_bins", 80))
+    return int(read_config(path).num_mel_bins)
 
 
 def write_set(folder: Path, scored: Scored, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:

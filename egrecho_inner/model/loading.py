@@ -6,6 +6,8 @@ Transformers, CTranslate2 and whisper.cpp's converter find what they look for. N
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from transformers import (
     WhisperProcessor,
     WhisperTokenizer,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils import logging as transformers_logging
 
 from egrecho_inner.errors import ModelError
+from egrecho_inner.model.agreement import check_agreement, check_shapes, check_tokenizer_files
 from egrecho_inner.model.options import SIZES, ModelOptions, Window
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
@@ -28,7 +31,8 @@ logger = logging.getLogger(__name__)
 ENGLISH_ONLY_VOCABULARY = 51864
 """Rows of tiny.en to medium.en, whose older generation configs do not name `is_multilingual`."""
 
-disable_progress_bar()  # of loading and writing weights, which takes no time worth a bar; downloads keep theirs
+# of loading and writing weights, which takes no time worth a bar; downloads keep theirs
+transformers_logging.disable_progress_bar()
 
 
 def start_model(options: ModelOptions, processor: WhisperProcessor, seed: int, **overrides: Any) -> Whisper:
@@ -37,25 +41,8 @@ def start_model(options: ModelOptions, processor: WhisperProcessor, seed: int, *
     if options.size is not None:
         return random_model(options.size, processor, seed, **overrides)
     model = load_model(options.path, **overrides)
-    check_processor(model, processor, options.path)
+    check_agreement(options.path, model.config, model.generation_config, processor)
     return model
-
-
-def check_processor(model: Whisper, processor: WhisperProcessor, path: str) -> None:
-    """Refuse a tokenizer or feature extractor that belongs to another model.
-
-    Raises:
-        ModelError: With both sizes.
-    """
-    tokens, rows = len(processor.tokenizer), model.config.vocab_size
-    if tokens > rows:
-        raise ModelError(
-            f"{path}: the tokenizer has {tokens} tokens, the model {rows}; after adding tokens, resize the model "
-            "(resize_token_embeddings) and save both"
-        )
-    bins, heard = processor.feature_extractor.feature_size, model.config.num_mel_bins
-    if bins != heard:
-        raise ModelError(f"{path}: the feature extractor makes {bins} mel bins, the model hears {heard}")
 
 
 def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Whisper:
@@ -69,27 +56,60 @@ def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) 
     Raises:
         ModelError: Nothing there, not a Whisper, weights broken or of other shapes.
     """
-    check_path(path)
+    config = read_config(path)
+    for key, value in overrides.items():
+        setattr(config, key, value)
     try:
-        config = WhisperConfig.from_pretrained(path)
-        if config.model_type != "whisper":
-            raise ModelError(f"{path} holds a {config.model_type} model; expected whisper")
-        refuse_code(path, "config.json", getattr(config, "auto_map", None))
-        for key, value in overrides.items():
-            setattr(config, key, value)
-        model, info = Whisper.from_pretrained(
-            path, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
-    except ModelError:
-        raise
+        with quiet_report():
+            model, info = Whisper.from_pretrained(
+                path,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, with their sizes
+            )
     except Exception as error:
         raise ModelError(explain(path, error)) from error
+    check_shapes(path, config, info["mismatched_keys"])
     missing = [key for key in info["missing_keys"] if not key.startswith("ctc_head.") and key != "proj_out.weight"]
-    if missing or info["mismatched_keys"]:
-        raise ModelError(f"{path}: weights missing or of another shape: {[*missing, *info['mismatched_keys']][:5]}")
+    if missing:
+        raise ModelError(f"{path}: weights missing or of another shape: {missing[:5]}")
     freeze_sinusoids(model)
     favour_blank(model)
     return model
+
+
+def read_config(path: str) -> WhisperConfig:
+    """Read the config of a folder or hub id.
+
+    Raises:
+        ModelError: There is none, it does not read, or it is not Whisper's.
+    """
+    check_path(path)
+    try:
+        found, _ = WhisperConfig.get_config_dict(path)
+        config = WhisperConfig.from_pretrained(path)
+    except Exception as error:
+        raise ModelError(explain(path, error)) from error
+    kind = found.get("model_type")
+    if kind is None:
+        raise ModelError(f"{path}: config.json names no model_type; expected one of a Whisper model, with 'whisper'")
+    if kind != "whisper":
+        raise ModelError(f"{path} holds a {kind} model; expected whisper")
+    refuse_code(path, "config.json", getattr(config, "auto_map", None))
+    return config
+
+
+@contextmanager
+def quiet_report() -> Iterator[None]:
+    """Keep Transformers' table of missing and mismatched weights off the screen; ours is one line."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def favour_blank(model: Whisper) -> None:
@@ -163,9 +183,10 @@ def load_processor(path: str) -> WhisperProcessor:
     """Load tokenizer and feature extractor of a folder or hub id.
 
     Raises:
-        ModelError: Nothing there or not Whisper's.
+        ModelError: Nothing there, not Whisper's, or not those of the model that is there too.
     """
     check_path(path)
+    check_tokenizer_files(Path(path))
     try:
         tokenizer = WhisperTokenizer.from_pretrained(path)
         refuse_code(path, "tokenizer_config.json", tokenizer.init_kwargs.get("auto_map"))
@@ -176,7 +197,26 @@ def load_processor(path: str) -> WhisperProcessor:
         raise ModelError(explain(path, error)) from error
     if "<|startoftranscript|>" not in tokenizer.get_vocab():  # without its files, Transformers makes an empty one
         raise ModelError(f"{path} has no tokenizer of Whisper's; copy tokenizer.json and tokenizer_config.json there")
+    if not Path(path).is_dir() or (Path(path) / "config.json").is_file():
+        check_agreement(path, read_config(path), read_generation_config(path), processor)
     return processor
+
+
+def read_generation_config(path: str) -> GenerationConfig | None:
+    """Read the generation config of a folder or hub id; None where it has none.
+
+    Raises:
+        ModelError: It does not read.
+    """
+    folder = Path(path)
+    try:
+        return GenerationConfig.from_pretrained(path)
+    except OSError as error:
+        if (folder / "generation_config.json").is_file():
+            raise ModelError(explain(path, error)) from error
+        return None
+    except Exception as error:
+        raise ModelError(explain(path, error)) from error
 
 
 def refuse_code(path: str, file: str, named: object) -> None:

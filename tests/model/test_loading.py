@@ -116,7 +116,7 @@ def test_a_processor_of_another_model_is_refused_before_training(folder) -> None
     extractor = json.loads((folder / "preprocessor_config.json").read_text())
     (folder / "preprocessor_config.json").write_text(json.dumps(extractor | {"feature_size": 128}))
     (folder / "processor_config.json").unlink(missing_ok=True)
-    assert "makes 128 mel bins, the model hears 80" in refused(folder, start)
+    assert "makes 128 mel bins, the model takes 80" in refused(folder, start)
     processor = tiny_processor.__wrapped__()
     processor.tokenizer.add_tokens(["ꞓ"])
     processor.save_pretrained(folder)
