@@ -7,15 +7,18 @@ shape, before peft may load it (peft itself only warns when an adapter fits half
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
 
 from egrecho_inner.errors import ConfigError, ModelError
-from egrecho_inner.model.options import LoraOptions
+from egrecho_inner.model.options import LoraOptions, Window
 from egrecho_inner.model.whisper import Whisper
+
+RANKS = {"LORA": ("r",), "ADALORA": ("init_r", "target_r")}
+"""Kinds of adapters that are loaded, and where their configs have ranks."""
 
 
 def add_adapter(model: Whisper, options: LoraOptions, total_steps: int, seed: int = 0) -> PeftModel:
@@ -69,7 +72,10 @@ def load_adapter(model: Whisper, folder: str | Path) -> PeftModel:
         ModelError: Not an adapter, broken, or made for a model of other width, depth or vocabulary.
     """
     check_adapter(model, Path(folder))
-    return PeftModel.from_pretrained(model, str(folder))
+    try:
+        return PeftModel.from_pretrained(model, str(folder))
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}; train it again") from error
 
 
 def check_adapter(model: Whisper, folder: Path) -> None:
@@ -79,8 +85,7 @@ def check_adapter(model: Whisper, folder: Path) -> None:
         ModelError: With the first difference and both sizes.
     """
     config, made = read_adapter_config(folder), read_training(folder)
-    if config.get("megatron_config"):  # peft would import whatever module `megatron_core` names
-        raise ModelError(f"{folder}/adapter_config.json asks for a module of its own; code of an adapter is never run")
+    check_kind(folder, config)
     for key in ("vocab_size", "num_mel_bins"):  # an adapter's own tensors do not show them
         if made.get(key, getattr(model.config, key)) != getattr(model.config, key):
             raise ModelError(
@@ -104,19 +109,54 @@ def check_adapter(model: Whisper, folder: Path) -> None:
             f"it was made for a shallower model, {config.get('base_model_name_or_path')}"
         )
     for name in sorted(adapted):
-        layer, stem = layers[name], f"base_model.model.{name}."
-        for tensor, axis, size, of in (
-            ("lora_A", 1, layer.in_features, "in"),
-            ("lora_B", 0, layer.out_features, "out"),
-        ):
-            shape = next((shape for key, shape in shapes.items() if key.startswith(stem + tensor)), None)
-            if shape is None or len(shape) != 2:
-                raise ModelError(f"{folder}: {name} has no {tensor} matrix; copy or train the adapter again")
-            if shape[axis] != size:
-                raise ModelError(
-                    f"{folder}: {name} was adapted with {shape[axis]} {of}puts, the base's has {size}; it was made for "
-                    f"another model, {config.get('base_model_name_or_path')}"
-                )
+        check_layer(folder, config, name, layers[name], shapes)
+
+
+def check_kind(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse adapters of other kinds, without a rank, or with code of their own.
+
+    Raises:
+        ModelError: With what adapter_config.json holds.
+    """
+    file, kind, mapping = folder / "adapter_config.json", config.get("peft_type"), config.get("auto_mapping") or {}
+    if kind not in RANKS:
+        raise ModelError(f"{file}: peft_type is {kind}; expected LORA (DoRA is one) or ADALORA")
+    for name in RANKS[kind]:
+        if type(config.get(name)) is not int or config[name] < 1:
+            raise ModelError(f"{file}: {name} is {config.get(name)}; expected a rank of at least 1")
+    library = mapping.get("parent_library", "") if isinstance(mapping, dict) else str(mapping)
+    foreign = library and library.split(".")[0] not in ("transformers", "egrecho_inner")
+    if foreign or config.get("megatron_config"):  # peft would import whatever module is named there
+        named = library or config.get("megatron_core")
+        raise ModelError(f"{file} asks for a module of its own ({named}); code of an adapter is never run")
+
+
+def check_layer(
+    folder: Path, config: dict[str, Any], name: str, layer: torch.nn.Linear, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    """Compare the matrices of one adapted layer with the base and with each other.
+
+    Raises:
+        ModelError: One is missing, or of another shape.
+    """
+    stem, found = f"base_model.model.{name}.", {}
+    for tensor, axis, size, of in (("lora_A", 1, layer.in_features, "in"), ("lora_B", 0, layer.out_features, "out")):
+        shape = next((shape for key, shape in shapes.items() if key.startswith(stem + tensor)), None)
+        if shape is None or len(shape) != 2:
+            raise ModelError(f"{folder}: {name} has no {tensor} matrix; copy or train the adapter again")
+        if shape[axis] != size:
+            raise ModelError(
+                f"{folder}: {name} was adapted with {shape[axis]} {of}puts, the base's has {size}; it was made for "
+                f"another model, {config.get('base_model_name_or_path')}"
+            )
+        found[tensor] = shape[1 - axis]
+    if config["peft_type"] == "LORA" and not config.get("rank_pattern"):
+        found["adapter_config.json (r)"] = config["r"]
+    if len(set(found.values())) > 1:
+        ranks = ", ".join(f"{rank} by {source}" for source, rank in found.items())
+        raise ModelError(f"{folder}: the rank of {name} is {ranks}; copy both files of the adapter again")
+    if config.get("use_dora") and not any(key.startswith(f"{stem}lora_magnitude_vector") for key in shapes):
+        raise ModelError(f"{folder}: {name} has no lora_magnitude_vector, which DoRA needs; train the adapter again")
 
 
 def targets(config: dict[str, Any], layers: set[str]) -> set[str]:
@@ -148,9 +188,12 @@ def read_training(folder: Path) -> dict[str, Any]:
     """Read what our training wrote beside an adapter; empty for one made elsewhere."""
     path = folder / "training.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not isinstance(made, dict) or made.get("input_window", "30s") not in get_args(Window):
+            raise ValueError(f"expected an object with input_window one of {', '.join(get_args(Window))}")
     except ValueError as error:
         raise ModelError(f"{path} does not read ({error}); copy it again, or delete it to merge without") from error
+    return made
 
 
 def adapter_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -134,6 +134,37 @@ def test_what_is_no_adapter_is_refused(folder, tmp_path) -> None:
     assert "is no adapter's" in refused(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"peft_type": "IA3"}, "peft_type is IA3; expected LORA"),
+        ({"peft_type": None}, "peft_type is None"),
+        ({"r": 0}, "r is 0; expected a rank of at least 1"),
+        ({"r": "4"}, "r is 4; expected a rank"),
+        ({"r": 8}, "is 4 by lora_A, 4 by lora_B, 8 by adapter_config.json (r)"),
+        ({"use_dora": True}, "has no lora_magnitude_vector, which DoRA needs"),
+        ({"auto_mapping": {"base_model_class": "M", "parent_library": "evil.code"}}, "module of its own (evil.code)"),
+        ({"auto_mapping": "evil"}, "module of its own (evil)"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "evil.core"}, "module of its own"),
+        ({"lora_alpha": "much"}, "does not load"),
+    ],
+)
+def test_an_altered_config_is_refused(folder: Path, change: dict, message: str) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["auto_mapping"]["parent_library"] == "egrecho_inner.model.whisper"
+    load_adapter(fresh(), folder)
+    (folder / "adapter_config.json").write_text(json.dumps(config | change))
+    assert message in refused(folder)
+
+
+def test_matrices_of_different_ranks_are_refused(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    name = next(name for name in weights if "lora_B" in name)
+    weights[name] = torch.cat([weights[name], weights[name]], dim=1)
+    save_file(weights, folder / WEIGHTS)
+    assert "is 4 by lora_A, 8 by lora_B" in refused(folder)
+
+
 def test_pickled_adapters_are_not_opened(folder) -> None:
     (folder / WEIGHTS).rename(folder / "adapter_model.bin")
     assert "is missing; only safetensors adapters are loaded" in refused(folder)
@@ -161,7 +192,8 @@ def test_an_adapter_with_half_of_a_pair_is_refused(folder) -> None:
     assert "has no lora_B matrix" in refused(folder)
 
 
-def test_a_broken_record_of_the_training_is_named(folder) -> None:
+@pytest.mark.parametrize("content", ["{", "[]", "7", '{"input_window": "long"}', '{"input_window": []}'])
+def test_a_broken_record_of_the_training_is_named(folder, content: str) -> None:
     assert read_training(folder) == {}
-    (folder / "training.json").write_text("{")
+    (folder / "training.json").write_text(content)
     assert "training.json does not read" in refused(folder)
