@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Cuts in, the same cuts with a teacher's text on them out: `supervision.custom["teacher"]`, nothing else is changed.
 
-The manifest is gone through in shards. A finished shard is a file in a hidden folder beside the output, whose name is
-a digest of model, data and options: the same command goes on behind the last finished one, another teacher begins anew.
-Several processes (torchrun) divide the shards. Cuts that cannot be decoded go to the ledger `skipped.jsonl`.
+A pass over the manifest (`runtime/passes.py`) whose shards lie in a hidden folder beside the output until all are done:
+the same command goes on behind the last finished one, another teacher begins anew. Several processes (torchrun) divide
+the shards. Cuts that cannot be decoded go to the ledger `skipped.jsonl` and are tried again by the same command.
 
     egrecho pseudo-label --cuts C.jsonl.gz --out L.jsonl.gz --model_path openai/whisper-large-v3 --decode.timestamps
     torchrun --nproc_per_node 8 egrecho_inner/pseudo_label.py ...
@@ -11,30 +11,34 @@ Several processes (torchrun) divide the shards. Cuts that cannot be decoded go t
 
 import json
 import logging
-import shutil
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from egrecho_inner.config import run
 from egrecho_inner.data.features import WHISPER_FRAMES
 from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.inputs import equal_runs, parts_of
 from egrecho_inner.data.transcripts import make_supervision
 from egrecho_inner.decoding.batches import FRAMES_PER_SECOND, load_pieces
 from egrecho_inner.decoding.decode import Hypothesis
-from egrecho_inner.decoding.hypotheses import make_key
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.session import Decoder, choose_place, processes, wait
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl
+from egrecho_inner.runtime.files import to_line
 from egrecho_inner.runtime.ledger import Ledger, Skip
+from egrecho_inner.runtime.passes import Fault, Pass, Shard, make_key
 from egrecho_inner.text.segments import as_rows, segments_of
 
 logger = logging.getLogger(__name__)
 
 LONGEST = WHISPER_FRAMES / FRAMES_PER_SECOND
 STAGE = "pseudo-label"
+MADE_OTHERWISE = (
+    "made by another teacher, from other cuts or audio, or with other options; take another name or --overwrite"
+)
 
 
 def pseudo_label(
@@ -66,52 +70,48 @@ def pseudo_label(
     index, place = CutIndex(cuts), Path(out)
     with processes() as (rank, world):
         decoder = Decoder(model_path, decode, choose_place(device, dtype, rank, world))
-        key = make_key(decoding=decoder.key(index, len(index)), shard_size=shard_size)
-        if finished(place, key, overwrite):
-            logger.info("%s is there already", out)
+        job = make_pass(index, place, decoder.key(index, len(index)), shard_size)
+        if rank == 0 and not job.begin(partial(is_usable, decoder, index), "" if overwrite else MADE_OTHERWISE):
+            logger.info("%s is there already%s", out, "; what was left out still fails" * job.has_faults())
+        wait()
+        if job.is_finished():
             return
-        working = place.with_name(f".{place.name}.{key}")
-        working.mkdir(parents=True, exist_ok=True)
-        shards = range(0, len(index), shard_size)
-        for number, begin in enumerate(shards):
-            if number % world == rank and not (working / f"{number:06d}.jsonl").is_file():
-                label_shard(decoder, index, range(begin, min(begin + shard_size, len(index))), working, number)
-                logger.info("shard %d of %d", number + 1, len(shards))
+        mine = job.open(rank, world)
+        for count, shard in enumerate(mine, 1):
+            label_shard(decoder, index, shard)
+            logger.info("shard %d of %d", count, len(mine))
         wait()
         if rank == 0:
-            join(place, working, len(shards), len(index), max_skip_ratio, decoder.facts(index, len(index)), key)
+            finalize(job, max_skip_ratio, decoder.facts(index, len(index)))
 
 
 pseudo_label.positional = ["cuts", "out"]
 
 
-def finished(place: Path, key: str, overwrite: bool) -> bool:
-    """Tell whether the output is there, made with the same teacher, data and options.
-
-    Raises:
-        ConfigError: It is there, made otherwise.
-    """
-    if not place.exists() or overwrite:
-        return False
-    facts = place.with_name(f"{place.name}.json")
-    if facts.is_file() and json.loads(facts.read_text(encoding="utf-8")).get("key") == key:
-        return True
-    raise ConfigError(f"{place} is there, made by another teacher, data or options; take another name or --overwrite")
+def make_pass(index: CutIndex, out: Path, decoding: str, shard_size: int) -> Pass:
+    """Divide a manifest into shards of so many cuts; another teacher begins in a folder of its own."""
+    settings = {"decoding": decoding, "shard_size": shard_size}
+    folder = out.with_name(f".{out.name}.{make_key(**settings)}")
+    parts = parts_of(index, equal_runs(len(index), shard_size))
+    note = out.with_name(f"{out.name}.json")
+    return Pass(f"{STAGE} {out.name}", folder, "labels", note, settings, parts, out)
 
 
-def label_shard(decoder: Decoder, index: CutIndex, positions: range, working: Path, number: int) -> None:
-    """Decode one shard and write it, what was left out before what was labelled."""
-    usable, skips = usable_positions(index, positions)
+def label_shard(decoder: Decoder, index: CutIndex, shard: Shard) -> None:
+    """Decode one shard and write it."""
+    usable, skips = usable_positions(index, shard.positions)
     try:
-        heard = list(decoder.transcriber(index, usable)) if usable else []
+        hypotheses = list(decoder.transcriber(index, usable)) if usable else []
     except DataError:
         usable, broken = readable(decoder, index, usable)  # a whole batch fails for one file: find which
         skips += broken
-        heard = list(decoder.transcriber(index, usable)) if usable else []
-    found = {each.id: each for each in heard}
-    write_jsonl(working / f"{number:06d}.skipped", [to_line(asdict(skip)) for skip in skips])
-    lines = labelled(decoder, index, usable, found)
-    write_jsonl(working / f"{number:06d}.jsonl", lines)
+        hypotheses = list(decoder.transcriber(index, usable)) if usable else []
+    shard.finish(labelled(decoder, index, usable, {each.id: each for each in hypotheses}), skips)
+
+
+def is_usable(decoder: Decoder, index: CutIndex, position: int) -> bool:
+    """Try a cut again that could not be decoded at an earlier start."""
+    return not readable(decoder, index, [position])[1]
 
 
 def usable_positions(index: CutIndex, positions: range) -> tuple[list[int], list[Skip]]:
@@ -136,7 +136,7 @@ def readable(decoder: Decoder, index: CutIndex, positions: list[int]) -> tuple[l
                 decoder.transcriber.labels.prefix(piece.language or "en")
             fine.append(position)
         except DataError as error:
-            skips.append(Skip(cut.id, STAGE, "cannot be decoded", str(error), cut.duration))
+            skips.append(Fault(cut.id, STAGE, "cannot be decoded", str(error), cut.duration, position))
     return fine, skips
 
 
@@ -168,38 +168,21 @@ def teacher_label(heard: Hypothesis, decoder: Decoder) -> dict[str, Any]:
     return label
 
 
-def join(
-    place: Path, working: Path, shards: int, total: int, max_skip_ratio: float, facts: dict[str, Any], key: str
-) -> None:
-    """Make one manifest of all shards, the output last."""
-    ledger = Ledger(place.with_name("skipped.jsonl"))
-    for number in range(shards):
-        for line in read_lines(working / f"{number:06d}.skipped"):
-            ledger.add(**json.loads(line) | {"stage": f"{STAGE} {place.name}"})
-    ledger.write(f"{STAGE} {place.name}")
-    ledger.check_limit(total, max_skip_ratio, str(place))
-    tally = {"cuts": 0, "truncated": 0, "looped": 0, "empty": 0}
+def finalize(job: Pass, max_skip_ratio: float, facts: dict[str, Any]) -> None:
+    """Make one manifest of all shards, and count what is odd about its texts."""
+    out = job.out
+    ledger = job.collect(Ledger(out.with_name("skipped.jsonl")), max_skip_ratio, str(out))
+    counts = Counter(cuts=0, truncated=0, looped=0, empty=0)
 
-    def lines() -> Iterator[str]:
-        for number in range(shards):
-            for line in read_lines(working / f"{number:06d}.jsonl"):
-                row = json.loads(line)
-                said = make_supervision(row)["custom"]["teacher"]
-                tally["cuts"] += 1
-                tally["truncated"] += said["truncated"]
-                tally["looped"] += said["looped"]
-                tally["empty"] += not said["text"]
-                yield line
+    def counted() -> Iterator[str]:
+        for line in job.lines():
+            label = make_supervision(json.loads(line))["custom"]["teacher"]
+            counts.update(cuts=1, truncated=label["truncated"], looped=label["looped"], empty=not label["text"])
+            yield line
 
-    place.unlink(missing_ok=True)
-    written = place.with_name(f".{place.name}.joined{''.join(place.suffixes[-2:])}")
-    write_jsonl(written, lines())
-    with atomic_file(place.with_name(f"{place.name}.json")) as file:
-        file.write(json.dumps({"key": key, **tally, **facts}, indent=1, ensure_ascii=False).encode() + b"\n")
-    written.replace(place)
-    shutil.rmtree(working)
-    print(f"{place}: {ledger.summary(total, 'cuts')}")
-    print(f"  {tally['truncated']} truncated, {tally['looped']} looped, {tally['empty']} empty")
+    job.finalize(lambda: {**counts, **facts}, counted())
+    print(f"{out}: {ledger.summary(job.total, 'cuts')}")
+    print(f"  {counts['truncated']} truncated, {counts['looped']} looped, {counts['empty']} empty")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_a_killed_labelling_goes_on_behind_its_last_shard(
     def dies(*arguments: Any) -> None:
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(arguments[-1])
+        done.append(arguments[-1].number)
         real(*arguments)
 
     with monkeypatch.context() as patch:
@@ -83,7 +83,7 @@ def test_a_killed_labelling_goes_on_behind_its_last_shard(
         with pytest.raises(KeyboardInterrupt):
             run()
     assert not (tmp_path / "out.jsonl").exists()
-    monkeypatch.setattr(program, "label_shard", lambda *a: (done.append(a[-1]), real(*a)))
+    monkeypatch.setattr(program, "label_shard", lambda *a: (done.append(a[-1].number), real(*a)))
     assert run() == whole
     assert done == [0, 1, 2, 3, 4]
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".out")) == []
@@ -155,3 +155,34 @@ def test_broken_and_overlong_audio_is_in_the_ledger(run: Callable, tmp_path: Pat
     assert [row["id"] for row in rows] == ["fine-0"]
     skips = {skip.id: skip.reason for skip in read_ledger(tmp_path / "skipped.jsonl")}
     assert skips == {"broken-0": "cannot be decoded", "long-0": "longer than 30 s"}
+
+
+def test_what_could_not_be_read_is_tried_again(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts = [speech_cut(tmp_path, f"u{n}", 1.0, seed=n) for n in range(6)]
+    CutSet.from_cuts(cuts).to_file(tmp_path / "six.jsonl")
+    given = {"cuts": str(tmp_path / "six.jsonl"), "max_skip_ratio": 0.5}
+    good = (tmp_path / "u3.wav").read_bytes()
+    time = (tmp_path / "u3.wav").stat().st_mtime_ns
+    (tmp_path / "u3.wav").write_bytes(bytes(len(good)))  # as a file server does that is not well
+    os.utime(tmp_path / "u3.wav", ns=(time, time))
+    assert [row["id"] for row in run(**given)] == ["u0-0", "u1-0", "u2-0", "u4-0", "u5-0"]
+    real, done = program.label_shard, []
+    monkeypatch.setattr(program, "label_shard", lambda *a: (done.append(a[-1].number), real(*a)))
+    run(**given)
+    assert done == []
+    (tmp_path / "u3.wav").write_bytes(good)
+    os.utime(tmp_path / "u3.wav", ns=(time, time))
+    assert [row["id"] for row in run(**given)] == [cut.id for cut in cuts]
+    assert done == [1], "its shard alone"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
+
+
+def test_labels_of_audio_that_was_replaced_are_not_taken_for_its_own(run: Callable, tmp_path: Path) -> None:
+    cuts = [speech_cut(tmp_path, f"u{n}", 1.0, seed=n) for n in range(2)]
+    CutSet.from_cuts(cuts).to_file(tmp_path / "two.jsonl")
+    before = run(cuts=str(tmp_path / "two.jsonl"))
+    speech_cut(tmp_path, "u1", 1.0, seed=7)
+    with pytest.raises(ConfigError, match="from other cuts or audio"):
+        run(cuts=str(tmp_path / "two.jsonl"))
+    after = run(cuts=str(tmp_path / "two.jsonl"), overwrite=True)
+    assert after[0] == before[0] and after[1] != before[1]

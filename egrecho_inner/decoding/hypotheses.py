@@ -4,7 +4,6 @@ In: hypotheses of one decoding, named by a key (model, data, options). Out: `hyp
 a line each, one file a process; a torn last line is dropped, a file of another key counts for nothing.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ class HypothesisLog:
 
     Args:
         folder: Of the results.
-        key: Of the decoding, see `make_key`.
+        key: Of the decoding, see `passes.make_key`.
         rank: Of this process, which writes a file of its own.
 
     Attributes:
@@ -92,11 +91,6 @@ def to_row(hypothesis: Hypothesis) -> dict[str, Any]:
 def from_row(row: dict[str, Any]) -> Hypothesis:
     """Make a hypothesis from what `to_row` gave."""
     return Hypothesis(**row, tokens=[])
-
-
-def make_key(**facts: Any) -> str:
-    """Return a short name of everything the hypotheses depend on."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def deal(order: Sequence[int], rank: int, world: int) -> Sequence[int]:

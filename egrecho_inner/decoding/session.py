@@ -32,12 +32,13 @@ from egrecho_inner.data.index import CutIndex
 from egrecho_inner.decoding.batches import Piece, durations_of, longest_first
 from egrecho_inner.decoding.ctranslate2 import Engine, choose_backend, load_shell
 from egrecho_inner.decoding.decode import Hypothesis, Transcriber
-from egrecho_inner.decoding.hypotheses import HypothesisLog, deal, gather, make_key, remove_logs
+from egrecho_inner.decoding.hypotheses import HypothesisLog, deal, gather, remove_logs
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.results import Reference, from_hypothesis_row
 from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.model.loading import check_path, explain, load_model, load_processor
 from egrecho_inner.runtime.files import read_lines
+from egrecho_inner.runtime.passes import make_key
 
 WARM_UP_FRAMES = 100
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -109,6 +109,11 @@ class Pass:
         ]
         self.key = make_key(shards=[shard.key for shard in self.shards])
 
+    @property
+    def total(self) -> int:
+        """Items of the manifest."""
+        return sum(map(len, self.shards))
+
     def is_finished(self) -> bool:
         """Tell whether the result is there, made of this very manifest with these settings, and unchanged since."""
         note = read_note(self.note)
@@ -116,12 +121,12 @@ class Pass:
             return False
         return self.out is None or (self.out.is_file() and digest_file(self.out) == note.get("sha256"))
 
-    def begin(self, works: Callable[[int], bool], may_replace: bool = True) -> bool:
+    def begin(self, works: Callable[[int], bool], refusal: str = "") -> bool:
         """Find out what is left to do; only the first of several processes does. Return whether anything is.
 
         Args:
             works: Tries the item at a position that failed at an earlier start.
-            may_replace: Whether a result that was made otherwise is replaced.
+            refusal: Why a result that was made otherwise is not replaced, for the message; empty where it is.
 
         Raises:
             ConfigError: It is not to be replaced.
@@ -133,10 +138,8 @@ class Pass:
             if not self.reopen(works):
                 self.clean()
                 return False
-        elif self.out is not None and self.out.exists() and not may_replace:
-            raise ConfigError(
-                f"{self.out} is there, made by another model, options, cuts or audio; take another name or --overwrite"
-            )
+        elif refusal and self.out is not None and self.out.exists():
+            raise ConfigError(f"{self.out} is there, {refusal}")
         else:
             self.restore()
             self.reopen(works)
@@ -214,7 +217,7 @@ class Pass:
                 ledger.add(skip["id"], self.stage, skip["reason"], skip["value"], skip["seconds"])
         if ledger.skips or ledger.path.exists():
             ledger.write(self.stage)
-        ledger.check_limit(sum(map(len, self.shards)), max_skip_ratio, what)
+        ledger.check_limit(self.total, max_skip_ratio, what)
         return ledger
 
     def lines(self) -> Iterator[str]:
