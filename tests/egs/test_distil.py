@@ -72,7 +72,7 @@ def test_large_v3_to_two_layers_fits_its_shapes_and_steps() -> None:
     assert (targets.text, targets.timestamps, targets.previous) == ("teacher", 0.2, 0.2)
     assert (train.learning_rate, train.schedule, train.warmup_steps) == (1e-4, "constant_with_warmup", 50)
     assert (given["batch"].batch_size, train.accumulation, train.num_epochs) == (16, 2, 8)
-    assert given["augment"] is None
+    assert given["augment"] is None and train.patience is None
     with torch.device("meta"):
         teacher = Whisper(WhisperConfig(**LARGE_V3))
         student, origin = make_student(teacher, layer_map(32, 32), layer_map(32, 2))
