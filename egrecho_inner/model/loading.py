@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from egrecho_inner.errors import ModelError
 from egrecho_inner.model.agreement import check_agreement, check_shapes, check_tokenizer_files
+from egrecho_inner.model.hub import why_unreachable
 from egrecho_inner.model.options import SIZES, ModelOptions, Window
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
@@ -272,12 +273,15 @@ def check_path(path: str) -> None:
     elif path.count("/") != 1 or path.startswith((".", "/", "~")) or folder.parent.is_dir():
         offline = "; the hub is switched off (HF_HUB_OFFLINE)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
         raise ModelError(f"{path} does not exist and is not a hub id like openai/whisper-small{offline}")
+    else:
+        why_unreachable()  # before the libraries ask for each file, again and again
 
 
 def explain(path: str, error: Exception) -> str:
     """Say in one line why a model did not load."""
     text = " ".join(str(error).split())[:300]
     if not Path(path).is_dir():
+        text = why_unreachable() or text
         return f"{path} is no folder here and the hub did not give it ({text}); local/hf_download.sh fetches a model"
     if list(Path(path).glob("*.bin")) and not list(Path(path).glob("*.safetensors")):
         return f"{path} has pickled weights (.bin), which are not loaded; convert them to safetensors first"
