@@ -38,8 +38,8 @@ class Service:
 
     def __init__(self, settings: Settings, engines: Mapping[str, Engine]):
         self.settings, self.gate = settings, Gate(settings)
-        for folder in (settings.jobs, settings.datasets, settings.work / "incoming"):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (settings.work, settings.jobs, settings.datasets, settings.work / "incoming"):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # parents made on the way would be open to others
         self.store = Store(settings.work / "store.sqlite")
         self.dispatcher = Dispatcher(settings, self.store, engines)
         self.digests: dict[str, tuple[tuple, str]] = {}

@@ -21,6 +21,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     append(out.parent / "starts.txt", f"{time.time()}")
     step = out / "step.txt"
+    if (out / "report.json").is_file():  # finished before; the worker was killed before it could say so
+        return
     seed = int(words["tune.seed"])
     if seed == 13:
         print(f"error: {words['folder']}/u0.wav is wrong on purpose", file=sys.stderr)

@@ -67,7 +67,7 @@ class SplitOptions:
     session: str | None = None
     """Regular expression on the UID; clips with the same first group are of one session and stay together."""
     folds: int | None = None
-    """Cross-validation over this many folds instead of three splits; null takes 5 below `folds_below` clips."""
+    """Cross-validation over this many folds instead of three splits; null takes at most 5 below `folds_below` clips."""
     folds_below: int = 60
     """Number of clips under which three splits would each be too small."""
 
@@ -133,7 +133,7 @@ def divide(data: FolderData, options: SplitOptions, ledger: Ledger) -> None:
         data.notes.append(f"only {sentences} different sentences: the same words are in several splits")
     if not data.given:
         if options.folds is not None or len(data.clips) < options.folds_below:
-            data.folds = draw_folds(groups, options.folds or 5, options.seed)
+            data.folds = draw_folds(groups, options.folds or min(5, max(3, len(set(groups.values())))), options.seed)
         else:
             data.splits = draw_splits(groups, options.dev, options.test, options.seed)
         return
