@@ -52,11 +52,16 @@ def main() -> None:
         hint = f"did you mean '{near[0]}'?" if near else "`egrecho -h` lists them"
         print(f"error: unknown command '{command}'; {hint}", file=sys.stderr)
         sys.exit(2)
-    # the imports below cost seconds (torch), so only the chosen program pays for them
-    from egrecho_inner.config import run
+    try:
+        # the imports below cost seconds (torch), so only the chosen program pays for them
+        from egrecho_inner.config import run
 
-    module, function = COMMANDS[command][0].split(":")
-    run(getattr(importlib.import_module(module), function), argv, prog=f"egrecho {command}")
+        module, function = COMMANDS[command][0].split(":")
+        program = getattr(importlib.import_module(module), function)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C, before anything was done", file=sys.stderr)
+        sys.exit(130)
+    run(program, argv, prog=f"egrecho {command}")
 
 
 def usage() -> str:

@@ -47,7 +47,7 @@ def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str |
     try:
         function(**parse(function, argv, prog))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(stopped())
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -55,6 +55,12 @@ def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str |
         if first_to_know(code):
             print(f"error: {message}", file=sys.stderr)
         sys.exit(code)
+
+
+def stopped() -> int:
+    """Print the one line of a Ctrl-C and return its exit code; files that were not finished are not there."""
+    print("stopped by Ctrl-C; the same command starts again, and goes on where it can", file=sys.stderr)
+    return 130
 
 
 def first_to_know(code: int) -> bool:

@@ -270,7 +270,7 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError(), 5, "out of memory"),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate"), 5, "smaller batches"),
         (KeyError("a\nb"), 1, "fault of ours"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C; the same command starts again"),
     ],
 )
 def test_other_exceptions_are_one_line_and_a_code_too(error: BaseException, code: int, words: str, capsys) -> None:

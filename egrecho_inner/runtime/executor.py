@@ -7,11 +7,14 @@ once even when workers are killed: what they had is given to others. Items and r
 """
 
 import itertools
+import logging
 import multiprocessing
+import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from egrecho_inner.errors import ConfigError, MachineError
@@ -81,7 +84,7 @@ def _until_death(
         while True:
             for part in itertools.islice(chunks, jobs * WAITING - len(out)):
                 try:
-                    out[pool.submit(_apply, function, part)] = part
+                    out[_submit(pool, function, part)] = part
                 except BrokenProcessPool:
                     return [*out.values(), part]
             if not out:
@@ -92,6 +95,9 @@ def _until_death(
                 except BrokenProcessPool:
                     return list(out.values())
                 yield out.pop(future), results
+    except BaseException:  # a fault, Ctrl-C, or a caller that wants no more: nobody waits for what is running
+        _end_workers()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -101,9 +107,12 @@ def _alone(function: Callable, part: Chunk) -> list[Any]:
     for _ in range(DEATHS):
         pool = _pool(1)
         try:
-            return pool.submit(_apply, function, part).result()
+            return _submit(pool, function, part).result()
         except BrokenProcessPool:
             continue
+        except BaseException:
+            _end_workers()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
     raise _killed(part)
@@ -112,6 +121,27 @@ def _alone(function: Callable, part: Chunk) -> list[Any]:
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # spawned, not forked: the caller may have threads of torch or Dask running, and those do not survive a fork
     return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable, part: Chunk) -> Future:
+    with _without_interrupts():
+        return pool.submit(_apply, function, part)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Start processes and threads that do not get the terminal's Ctrl-C: the caller gets it, and ends them."""
+    resource_tracker.ensure_running()  # it unblocks SIGINT when it starts
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started here inherits it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+def _end_workers() -> None:
+    for worker in multiprocessing.active_children():
+        worker.terminate()
 
 
 def _with_dask(function: Callable, chunks: Iterator[Chunk], jobs: int, executor: str) -> Iterator[tuple[Chunk, list]]:
@@ -123,7 +153,10 @@ def _with_dask(function: Callable, chunks: Iterator[Chunk], jobs: int, executor:
     with ExitStack() as stack:
         address = executor
         if executor == "local":
-            address = stack.enter_context(LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None))
+            with _without_interrupts():
+                quiet = {"dashboard_address": None, "silence_logs": logging.ERROR}  # of tasks that an end cancels
+                cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, **quiet)
+            address = stack.enter_context(cluster)
         try:
             client = stack.enter_context(Client(address, timeout="10s"))
         except OSError as error:

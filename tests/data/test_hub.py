@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from types import ModuleType
 
+import needs
 import numpy as np
 import pytest
 import soundfile
@@ -26,7 +27,7 @@ LANGUAGES = {"vi_vn": "vi", "ja_jp": "ja"}
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    datasets = pytest.importorskip("datasets", reason="extra hub: the package datasets is not installed")
+    datasets = needs.extra("hub", "datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     return datasets
 

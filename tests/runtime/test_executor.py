@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -68,3 +70,40 @@ def test_a_dask_cluster_loses_nothing_with_a_killed_worker(tmp_path: Path) -> No
     items = [(number, str(tmp_path / "died")) for number in range(40)]
     results = [result for _, result in map_unordered(die_once, items, jobs=2, executor="local", chunk=2)]
     assert (tmp_path / "died").exists() and sorted(results) == list(range(40))
+
+
+INTERRUPTED = """
+import time
+from egrecho_inner.config import run
+from egrecho_inner.runtime.executor import map_unordered
+
+def program() -> None:
+    for _ in map_unordered(time.sleep, [0.1, 60, 60, 60, 60], 2, {executor!r}):
+        print("one", flush=True)
+
+if __name__ == "__main__":
+    run(program, [])
+"""
+
+
+@pytest.mark.parametrize("executor", ["processes", "local"])
+def test_ctrl_c_is_one_line_and_ends_the_workers_at_once(tmp_path: Path, executor: str) -> None:
+    if executor == "local":
+        needs.extra("dask", "distributed")
+    (tmp_path / "program.py").write_text(INTERRUPTED.format(executor=executor))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, str(tmp_path / "program.py")], **pipes)
+    assert process.stdout.readline() == "one\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (
+        130,
+        "stopped by Ctrl-C; the same command starts again, and goes on where it can\n",
+    )
+    for _ in range(50):  # nobody of the group is left
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("a worker is still there")
