@@ -1,15 +1,16 @@
 #!/usr/bin/env python
 """Labelled cuts and their teacher in, its likeliest tokens at every target out: `distil.py --kd.teacher_logits DIR`.
 
-Every choice of timestamps and previous text that training may draw is computed, on the clean audio. Shards of a killed
-run are kept; several processes (torchrun) divide them.
+Every choice of timestamps and previous text that training may draw is computed, on the clean audio. It is a pass over
+the manifest (`runtime/passes.py`): shards of a killed run are kept, several processes (torchrun) divide them, and audio
+that could not be read is tried again by the same command.
 """
 
 import itertools
-import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from torch import Tensor
 from egrecho_inner.config import run
 from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.logit_cache import FACTS, Choice, ShardWriter, is_written
+from egrecho_inner.data.inputs import equal_runs, parts_of
+from egrecho_inner.data.logit_cache import FACTS, Choice, ShardWriter
 from egrecho_inner.data.options import TargetOptions
 from egrecho_inner.data.targets import encode
 from egrecho_inner.data.transcripts import transcript_of
@@ -31,14 +33,17 @@ from egrecho_inner.decoding.session import Place, choose_place, model_digest, pr
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl
+from egrecho_inner.runtime.files import write_json
 from egrecho_inner.runtime.ledger import Ledger, Skip
-from egrecho_inner.text.labels import IGNORED, Labels
+from egrecho_inner.runtime.passes import Fault, Pass, Shard, read_note
+from egrecho_inner.text.labels import IGNORED, LabelEncoder, Labels
 from egrecho_inner.text.languages import Task
 
 logger = logging.getLogger(__name__)
 
 STAGE = "cache-logits"
+BEGUN = "begun.json"
+"""The settings of a cache that is not finished."""
 PUBLISHED = TargetOptions(text="teacher", timestamps=0.2, previous=0.2)
 
 
@@ -81,114 +86,150 @@ def cache_logits(
     index, folder = CutIndex(cuts), Path(outdir)
     facts = {"teacher": model_digest(teacher), "cuts": index.digest, "targets": vars(targets), "language": language}
     facts |= {"task": task, "k": top_k, "temperature": temperature, "window": window, "shard_size": shard_size}
-    shards = list(range(0, len(index), shard_size))
+    check_folder(folder, facts)
+    job = make_pass(index, folder, facts)
     with processes() as (rank, world):
-        place = choose_place(device, dtype, rank, world)
+        writer = LogitWriter(
+            index, teacher, targets, (language, task), top_k, temperature, choose_place(device, dtype, rank, world)
+        )
+        writer.batch_size, writer.padded = batch_size, window == "30s"
         if rank == 0:
-            begin(folder, facts)
+            if job.begin(writer.is_usable):
+                write_json(folder / BEGUN, facts)
+            else:
+                logger.info("%s is there already%s", outdir, "; what was left out still fails" * job.has_faults())
         wait()
-        if (folder / FACTS).is_file():
-            logger.info("%s is there already", outdir)
+        if job.is_finished():
             return
-        scribe = Scribe(index, teacher, targets, language, task, top_k, temperature, window == "30s", place)
-        for number, first in enumerate(shards):
-            if number % world == rank and not is_written(folder, number):
-                writer = ShardWriter(folder, number)
-                positions = range(first, min(first + shard_size, len(index)))
-                for batch in scribe.batches(positions, batch_size):
-                    scribe.write(batch, writer)
-                write_jsonl(folder / f"skipped-{number}.jsonl", [to_line(asdict(skip)) for skip in scribe.skips])
-                scribe.skips = []
-                writer.write()
-                logger.info("shard %d of %d", number + 1, len(shards))
+        mine = job.open(rank, world)
+        for count, shard in enumerate(mine, 1):
+            writer.compute(shard)
+            logger.info("shard %d of %d", count, len(mine))
         wait()
         if rank == 0:
-            summary = settle(folder, len(shards), len(index), max_skip_ratio)
-            save(folder / FACTS, facts | {"shards": len(shards)})
-            (folder / "begun.json").unlink()
-            print(f"{outdir}: {summary}; {top_k} tokens a target")
+            ledger = job.collect(Ledger(folder / "skipped.jsonl"), max_skip_ratio, str(folder))
+            job.finalize(lambda: facts | {"shards": len(job.shards)})
+            (folder / BEGUN).unlink()
+            print(f"{outdir}: {ledger.summary(job.total, 'cuts')}; {top_k} tokens a target")
 
 
 cache_logits.positional = ["cuts", "outdir"]
 
 
-def begin(folder: Path, facts: dict[str, Any]) -> None:
-    """Make the folder, or find it begun by the same command.
+def check_folder(folder: Path, facts: dict[str, Any]) -> None:
+    """Refuse a folder that was begun with other settings.
 
     Raises:
-        ConfigError: It is of another.
+        ConfigError: It was; the message names them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in (folder / FACTS, folder / "begun.json"):
-        if path.is_file():
-            there = json.loads(path.read_text(encoding="utf-8"))
-            different = [name for name, value in facts.items() if there.get(name) != value]
-            if different:
-                raise ConfigError(f"{folder} was made with other {', '.join(different)}; give another folder")
-            return
-    save(folder / "begun.json", facts)
+    there = read_note(folder / FACTS) or read_note(folder / BEGUN)
+    different = [name for name, value in facts.items() if there and there.get(name) != value]
+    if different:
+        raise ConfigError(f"{folder} was made with other {', '.join(different)}; give another folder")
 
 
-def settle(folder: Path, shards: int, total: int, max_skip_ratio: float) -> str:
-    """Write the ledger of all shards; return its summary.
+def make_pass(index: CutIndex, folder: Path, facts: dict[str, Any]) -> Pass:
+    """Divide a manifest into shards of so many cuts, whose rows stay in the folder."""
+    parts = parts_of(index, equal_runs(len(index), facts["shard_size"]))
+    return Pass(STAGE, folder, "rows", folder / FACTS, facts, parts, products=("jsonl",))
 
-    Raises:
-        DataError: Too many cuts could not be used.
+
+@dataclass(frozen=True)
+class Example:
+    """A cut's features with the labels of one choice."""
+
+    choice: Choice
+    labels: Labels
+    feats: np.ndarray
+    """(T + tail, F)."""
+    length: int
+    """T."""
+
+
+class LogitWriter:
+    """A teacher whose likeliest tokens are written down.
+
+    Args:
+        index: The cuts.
+        teacher: Folder or hub id.
+        targets: What is learned for a cut.
+        spoken: Language of cuts that name none, and the task of the text.
+        top_k: Tokens kept at each target.
+        temperature: Of the softmax.
+        place: Where it computes.
     """
-    ledger = Ledger(folder / "skipped.jsonl")
-    for number in range(shards):
-        for line in read_lines(folder / f"skipped-{number}.jsonl"):
-            ledger.add(**json.loads(line))
-    ledger.write(STAGE)
-    ledger.check_limit(total, max_skip_ratio, str(folder))
-    return ledger.summary(total, "cuts")
 
-
-def save(path: Path, facts: dict[str, Any]) -> None:
-    """Write facts as JSON."""
-    with atomic_file(path) as file:
-        file.write(json.dumps(facts, indent=1).encode() + b"\n")
-
-
-class Scribe:
-    """A teacher who writes down its probabilities."""
+    batch_size = 16
+    padded = False
+    """Whether batches are padded to 30 s, or to their longest cut."""
 
     def __init__(
         self,
         index: CutIndex,
         teacher: str,
         targets: TargetOptions,
-        language: str | None,
-        task: Task,
+        spoken: tuple[str | None, Task],
         top_k: int,
         temperature: float,
-        padded: bool,
         place: Place,
     ):
-        self.index = index
-        self.model: Whisper = load_model(teacher, place.dtype).to(place.device).eval()
-        self.labels = label_encoder(self.model, load_processor(teacher).tokenizer, language, task)
-        self.targets, self.top_k, self.temperature, self.padded = targets, top_k, temperature, padded
-        self.maker = CutBatches(index, self.labels, self.model.config.num_mel_bins)
-        self.skips: list[Skip] = []
+        self.index, self.teacher, self.targets, self.spoken = index, teacher, targets, spoken
+        self.top_k, self.temperature, self.place = top_k, temperature, place
 
-    def batches(self, positions: range, size: int) -> Iterator[list[tuple[Cut, Choice, Labels]]]:
-        """Yield cuts with their choices, by duration; what training could not use either goes to `skips`."""
-        waiting = []
-        for position in sorted(positions, key=lambda at: -self.index.durations[at]):
-            cut = self.index[position]
-            try:
-                waiting += [(cut, choice, made) for choice, made in self.lessons(cut)]
-            except DataError as error:
-                self.skips.append(Skip(cut.id, STAGE, "not usable", str(error), cut.duration))
-            while len(waiting) >= size:
-                yield waiting[:size]
-                waiting = waiting[size:]
+    @cached_property
+    def model(self) -> Whisper:
+        """The teacher; loaded when there is something to compute."""
+        return load_model(self.teacher, self.place.dtype).to(self.place.device).eval()
+
+    @cached_property
+    def labels(self) -> LabelEncoder:
+        """Its label encoder."""
+        return label_encoder(self.model, load_processor(self.teacher).tokenizer, *self.spoken)
+
+    @cached_property
+    def maker(self) -> CutBatches:
+        """What makes features and batches."""
+        return CutBatches(self.index, self.labels, self.model.config.num_mel_bins)
+
+    def compute(self, shard: Shard) -> None:
+        """Compute and write one shard."""
+        rows, skips = ShardWriter(shard), []
+        waiting: list[Example] = []
+        for position in sorted(shard.positions, key=lambda at: -self.index.durations[at]):
+            waiting += self.examples(position, skips)
+            while len(waiting) >= self.batch_size:
+                self.add(waiting[: self.batch_size], rows)
+                waiting = waiting[self.batch_size :]
         if waiting:
-            yield waiting
+            self.add(waiting, rows)
+        rows.write(skips)
 
-    def lessons(self, cut: Cut) -> Iterator[tuple[Choice, Labels]]:
-        """Yield the labels of every choice that may be drawn for a cut."""
+    def examples(self, position: int, skips: list[Skip]) -> list[Example]:
+        """Return a cut with the labels of each choice; one that training could not use either goes to `skips`."""
+        cut = self.index[position]
+        try:
+            variants = list(self.variants(cut))
+        except DataError as error:
+            skips.append(Skip(cut.id, STAGE, "not usable", str(error), cut.duration))
+            return []
+        try:
+            feats, length = self.maker.features(cut, 0)
+        except DataError as error:
+            skips.append(Fault(cut.id, STAGE, "unusable audio", str(error), cut.duration, position))
+            return []
+        return [Example(choice, labels, feats, length) for choice, labels in variants]
+
+    def is_usable(self, position: int) -> bool:
+        """Try a cut again whose audio could not be used at an earlier start."""
+        skips: list[Skip] = []
+        return bool(self.examples(position, skips)) and not skips
+
+    def variants(self, cut: Cut) -> Iterator[tuple[Choice, Labels]]:
+        """Yield the labels of every choice that may be drawn for a cut.
+
+        Raises:
+            DataError: It is too long, or has no text that fits.
+        """
         if cut.duration > LONGEST:
             raise DataError(f"cut {cut.id} is longer than {LONGEST:g} s")
         transcript = transcript_of(cut, self.targets.text)
@@ -199,13 +240,10 @@ class Scribe:
             yield Choice(cut.id, timestamps, previous), encode(transcript, self.labels, timestamps, previous, cut.id)
 
     @torch.inference_mode()
-    def write(self, batch: list[tuple[Cut, Choice, Labels]], writer: ShardWriter) -> None:
+    def add(self, batch: list[Example], rows: ShardWriter) -> None:
         """Compute a batch and add its rows to a shard."""
-        features = [self.maker.features(cut, 0) for cut, _, _ in batch]
-        made = [labels for _, _, labels in batch]
-        inputs = self.maker.collate(
-            [each for each, _ in features], [length for _, length in features], made, self.padded
-        )
+        feats, lengths = [each.feats for each in batch], [each.length for each in batch]
+        inputs = self.maker.collate(feats, lengths, [each.labels for each in batch], self.padded)
         place, dtype = self.model.device, self.model.dtype
         mask = inputs["attention_mask"].to(place) if "attention_mask" in inputs else None
         hidden = self.model.model(
@@ -214,10 +252,10 @@ class Scribe:
             decoder_input_ids=inputs["decoder_input_ids"].to(place),
             use_cache=False,
         ).last_hidden_state  # (B, L, D)
-        for row, (_, choice, labels) in enumerate(batch):
-            targets = torch.tensor(np.array(labels.targets) != IGNORED, device=place)
+        for row, each in enumerate(batch):
+            targets = torch.tensor(np.array(each.labels.targets) != IGNORED, device=place)
             ids, log_q = self.top(hidden[row, : len(targets)][targets])
-            writer.add(choice, labels, ids.cpu().numpy(), log_q.cpu().numpy())
+            rows.add(each.choice, each.labels, ids.cpu().numpy(), log_q.cpu().numpy())
 
     def top(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return the likeliest tokens (N, K) after hidden states (N, D), and their log probabilities."""

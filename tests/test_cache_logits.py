@@ -1,6 +1,7 @@
 """A teacher on disk teaches what the teacher itself would: the same loss, for every choice that training draws."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -78,10 +79,10 @@ def test_a_killed_cache_continues_and_another_is_refused(
 ) -> None:
     out, real = tmp_path / "cache", program.ShardWriter.write
 
-    def dies(self: program.ShardWriter) -> None:
-        if self.number == 1:
+    def dies(self: program.ShardWriter, skips: list) -> None:
+        if self.shard.number == 1:
             raise KeyboardInterrupt
-        real(self)
+        real(self, skips)
 
     with monkeypatch.context() as patch:
         patch.setattr(program.ShardWriter, "write", dies)
@@ -92,7 +93,9 @@ def test_a_killed_cache_continues_and_another_is_refused(
     with pytest.raises(ConfigError, match="other temperature"):
         make(home, out, top_k=4, temperature=1.0)
     written: list[int] = []
-    monkeypatch.setattr(program.ShardWriter, "write", lambda self: (written.append(self.number), real(self)))
+    monkeypatch.setattr(
+        program.ShardWriter, "write", lambda self, skips: (written.append(self.shard.number), real(self, skips))
+    )
     assert len(make(home, out, top_k=4).places) > 6
     assert written == [1, 2]
     make(home, out, top_k=4)
@@ -121,3 +124,25 @@ def test_what_cannot_be_used_is_in_the_ledger_and_too_much_is_an_error(home: Pat
     cache_logits(*given, targets=OPTIONS, shard_size=2, max_skip_ratio=0.2)
     assert [skip.id for skip in read_ledger(tmp_path / "cache" / "skipped.jsonl")] == [rows[2]["id"]]
     assert rows[2]["id"] not in {choice.cut for choice in LogitCache(tmp_path / "cache").places}
+
+
+def test_audio_that_could_not_be_read_is_counted_and_tried_again(home: Path, tmp_path: Path) -> None:
+    # one broken file once ended the whole program
+    wave = home / "cuts" / "cuts003.wav"
+    given = [str(home / "labelled.jsonl"), str(tmp_path / "cache"), str(home / "teacher")]
+    good, time = wave.read_bytes(), wave.stat().st_mtime_ns
+    try:
+        wave.write_bytes(bytes(len(good)))
+        os.utime(wave, ns=(time, time))
+        cache_logits(*given, targets=OPTIONS, shard_size=2, max_skip_ratio=0.2)
+        (skip,) = read_ledger(tmp_path / "cache" / "skipped.jsonl")
+        assert (skip.id, skip.stage, skip.reason) == ("cuts003-0", "cache-logits", "unusable audio")
+        assert "cuts003-0" not in {choice.cut for choice in LogitCache(tmp_path / "cache").places}
+    finally:
+        wave.write_bytes(good)
+        os.utime(wave, ns=(time, time))
+    before = (tmp_path / "cache" / "ids-0.npy").stat().st_mtime_ns
+    cache_logits(*given, targets=OPTIONS, shard_size=2)
+    assert "cuts003-0" in {choice.cut for choice in LogitCache(tmp_path / "cache").places}
+    assert (tmp_path / "cache" / "ids-0.npy").stat().st_mtime_ns == before, "the other shards stay"
+    assert read_ledger(tmp_path / "cache" / "skipped.jsonl") == []

@@ -8,6 +8,7 @@ for each cut and choice; `facts.json`, written last, says of what. K = 32 costs 
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ from zlib import crc32
 import numpy as np
 
 from egrecho_inner.errors import DataError
-from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl
+from egrecho_inner.runtime.files import atomic_file, read_lines, to_line
+from egrecho_inner.runtime.ledger import Skip
+from egrecho_inner.runtime.passes import Shard
 from egrecho_inner.text.labels import IGNORED, Labels
 
 FACTS = "facts.json"
@@ -43,8 +46,7 @@ class Place(NamedTuple):
 class ShardWriter:
     """Collects one shard and writes it, the lines of its rows last."""
 
-    folder: Path
-    number: int
+    shard: Shard
     ids: list[np.ndarray] = field(default_factory=list)
     log_q: list[np.ndarray] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -60,20 +62,16 @@ class ShardWriter:
         self.log_q.append(log_q.astype(np.float16))
         self.tokens += len(ids)
 
-    def write(self) -> None:
-        """Write the shard."""
+    def write(self, skips: Iterable[Skip]) -> None:
+        """Write the shard, and what was left out of it."""
+        place = self.shard.path("jsonl").parent
         for name, parts in (("ids", self.ids), ("log_q", self.log_q)):
             array = np.concatenate(parts) if parts else np.zeros((0, 1), dtype=np.uint16)
-            with atomic_file(self.folder / f"{name}-{self.number}.npy") as file:
-                # np.save does not say that a disk is full
+            with atomic_file(place / f"{name}-{self.shard.number}.npy") as file:
+                # np.save does not report a full disk
                 np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
                 file.write(array.data)
-        write_jsonl(self.folder / f"rows-{self.number}.jsonl", map(to_line, self.rows))
-
-
-def is_written(folder: Path, number: int) -> bool:
-    """Tell whether a shard is there, whole."""
-    return (folder / f"rows-{number}.jsonl").is_file()
+        self.shard.finish(map(to_line, self.rows), skips)
 
 
 class LogitCache:
