@@ -5,12 +5,17 @@ Speed is perturbed here, before features: stored features cannot follow a change
 `data/cuts.py`, which has the rules. Left out: joining and splitting of utterances.
 """
 
+from collections import Counter
+from collections.abc import Iterator
+
 from egrecho_inner.config import run
-from egrecho_inner.data.cuts import SPEEDS, read_cuts
+from egrecho_inner.data.cuts import LONGEST_COPY, SPEEDS, read_cuts
 from egrecho_inner.runtime.files import to_line, write_jsonl
 
 
-def make_cuts(recordings: str, supervisions: str, out: str, perturb_speed: bool = False) -> None:
+def make_cuts(
+    recordings: str, supervisions: str, out: str, perturb_speed: bool = False, longest_copy: float = LONGEST_COPY
+) -> None:
     """Join recordings and supervisions into cuts.
 
     Args:
@@ -18,9 +23,20 @@ def make_cuts(recordings: str, supervisions: str, out: str, perturb_speed: bool 
         supervisions: Manifest of supervisions of the same corpus.
         out: Manifest of cuts to write, `.jsonl` or `.jsonl.gz`.
         perturb_speed: Add two copies of every cut, at 0.9 and 1.1 times the speed; for train only.
+        longest_copy: Copies longer than this are not made, in seconds; training cannot use them.
     """
-    cuts = read_cuts(recordings, supervisions, SPEEDS if perturb_speed else ())
-    print(f"{out}: {write_jsonl(out, (to_line(cut.to_dict()) for cut in cuts))} cuts")
+    speeds = SPEEDS if perturb_speed else ()
+    made: Counter[float] = Counter()
+
+    def lines() -> Iterator[str]:
+        for cut in read_cuts(recordings, supervisions, speeds, longest_copy):
+            made[next((speed for speed in speeds if cut.id.endswith(f"_sp{speed}")), 1.0)] += 1
+            yield to_line(cut.to_dict())
+
+    print(f"{out}: {write_jsonl(out, lines())} cuts")
+    for speed in speeds:
+        if missing := made[1.0] - made[speed]:
+            print(f"  {missing:,} copies at {speed} times the speed would be longer than {longest_copy:g} s: not made")
 
 
 make_cuts.positional = ["recordings", "supervisions"]

@@ -22,6 +22,7 @@ from egrecho_inner.data.audio import SAMPLING_RATE  # importing it also register
 from egrecho_inner.errors import DataError
 
 SPEEDS = (0.9, 1.1)  # Ko et al. 2015, "Audio augmentation for speech recognition"; together with 1.0 three-fold data
+LONGEST_COPY = 30.0  # seconds of Whisper's window: training cannot use what is longer
 
 # What a manifest may point at. Everything else makes Lhotse start a shell, open a socket or unpickle.
 AUDIO_TYPES = {"file", "memory"}
@@ -34,29 +35,40 @@ SUSPICIOUS = (b"\\", b"://", b'"pipe:', b'command"', b'url"', b'raw"', b'shar"',
 
 
 def make_cuts(
-    recordings: Iterable[Recording], supervisions: Iterable[SupervisionSegment], speeds: Sequence[float] = ()
+    recordings: Iterable[Recording],
+    supervisions: Iterable[SupervisionSegment],
+    speeds: Sequence[float] = (),
+    longest_copy: float = LONGEST_COPY,
 ) -> CutSet:
     """Join recordings and supervisions into cuts at 16 kHz.
 
     The cut of a recording's n-th supervision is called `{recording_id}-{n}`, counted from 0; it spans exactly its
     supervision. A perturbed copy follows its original and ends in `_sp{speed}`, as do its recording and supervision.
+    An utterance of 28 s has none at 0.9 times the speed, for that would be longer than Whisper's window.
 
     Args:
         recordings: sorted by id; may be lazy, must be iterable more than once.
         supervisions: in the order of the recordings; recordings without one are passed over.
         speeds: factors of perturbed copies besides the original, for train only; `SPEEDS` is the usual choice.
+        longest_copy: copies longer than this are not made, in seconds.
 
     Returns:
         A lazy set, which reads the manifests anew at every iteration; `to_file` or `to_eager` makes it real.
     """
-    return CutSet(_Join(recordings, supervisions, tuple(speeds)))
+    return CutSet(_Join(recordings, supervisions, tuple(speeds), longest_copy))
 
 
-def read_cuts(recordings: str | Path, supervisions: str | Path, speeds: Sequence[float] = ()) -> CutSet:
+def read_cuts(
+    recordings: str | Path,
+    supervisions: str | Path,
+    speeds: Sequence[float] = (),
+    longest_copy: float = LONGEST_COPY,
+) -> CutSet:
     """Make cuts from two manifest files, after a look at what they point at."""
     scan_manifest(recordings)
     scan_manifest(supervisions)
-    return make_cuts(RecordingSet.from_jsonl_lazy(recordings), SupervisionSet.from_jsonl_lazy(supervisions), speeds)
+    lazy = RecordingSet.from_jsonl_lazy(recordings), SupervisionSet.from_jsonl_lazy(supervisions)
+    return make_cuts(*lazy, speeds, longest_copy)
 
 
 def scan_manifest(path: str | Path) -> int:
@@ -102,6 +114,7 @@ class _Join:
     recordings: Iterable[Recording]
     supervisions: Iterable[SupervisionSegment]
     speeds: tuple[float, ...]
+    longest_copy: float
 
     def __iter__(self) -> Iterator[MonoCut]:
         recordings = iter(self.recordings)
@@ -119,7 +132,8 @@ class _Join:
                 at_16_khz = recording.resample(SAMPLING_RATE)
             cut = _cut(at_16_khz, supervision, index)
             yield cut
-            yield from (cut.perturb_speed(speed) for speed in self.speeds)
+            copies = (cut.perturb_speed(speed) for speed in self.speeds)
+            yield from (copy for copy in copies if copy.duration <= self.longest_copy)
             index += 1
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lhotse import CutSet, Recording, SupervisionSegment
+from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.cuts import SPEEDS, make_cuts, read_cuts, scan_manifest
 from egrecho_inner.errors import DataError
+from egrecho_inner.make_cuts import make_cuts as make_cuts_program
 
 
 def recording(path: Path, id: str, seconds: float, rate: int) -> Recording:
@@ -55,6 +56,20 @@ def test_a_cut_has_the_fields_of_the_spec(tmp_path: Path) -> None:
         },
         "type": "MonoCut",
     }
+
+
+def test_no_copy_is_longer_than_whispers_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recs = [recording(tmp_path, name, seconds, 8000) for name, seconds in (("a", 26.9), ("b", 27.1), ("c", 30.0))]
+    sups = [supervision(rec.id, rec.id, 0, rec.duration) for rec in recs]
+    names = [str(tmp_path / name) for name in ("recordings.jsonl", "supervisions.jsonl", "cuts.jsonl")]
+    RecordingSet.from_recordings(recs).to_file(names[0])
+    SupervisionSet.from_segments(sups).to_file(names[1])
+    make_cuts_program(*names, perturb_speed=True)
+    cuts = list(CutSet.from_file(names[2]))
+    assert [cut.id for cut in cuts] == ["a-0", "a-0_sp0.9", "a-0_sp1.1", "b-0", "b-0_sp1.1", "c-0", "c-0_sp1.1"]
+    assert max(cut.duration for cut in cuts) == 30.0
+    out = capsys.readouterr().out
+    assert out.endswith(": 7 cuts\n  2 copies at 0.9 times the speed would be longer than 30 s: not made\n")
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from egrecho_inner.data import hub
 from egrecho_inner.data.audio_files import probe
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi import read_data_dir
+from egrecho_inner.data.sources import hub
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.import_datasets import import_datasets
 from egrecho_inner.runtime.ledger import read_ledger

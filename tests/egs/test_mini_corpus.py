@@ -97,6 +97,11 @@ def test_other_arguments_never_mix_with_what_is_there(tmp_path):
     assert refused.returncode == 3 and (tmp_path / "mine" / "thesis.txt").exists()
 
 
+def test_ids_are_unique_over_the_splits(corpus):
+    ids = [id for split in ("train", "val", "test") for id in table(corpus / split / "text")]
+    assert len(set(ids)) == len(ids) == 320
+
+
 def test_kaldi_files_agree_and_audio_is_16_khz(corpus):
     for split, size in (("train", 240), ("val", 40), ("test", 40)):
         files = {name: table(corpus / split / name) for name in ("wav.scp", "text", "utt2lang", "utt2spk")}

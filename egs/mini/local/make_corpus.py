@@ -185,7 +185,7 @@ def _make_utterance(directory: Path, plan: Plan, split: str, index: int) -> dict
     )
     wave = record(samples, rate, plan.acoustics, np.random.default_rng(list(key)))
     speaker = f"{accent}-{variant}".replace(" ", "-").lower()
-    utterance = f"{speaker}-{plan.seed:02d}-{index:06d}"
+    utterance = f"{speaker}-{plan.seed:02d}-{split}-{index:06d}"
     path = directory / "audio" / f"{utterance}.flac"
     temporary = path.with_name(path.name + ".tmp")
     soundfile.write(temporary, wave, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
