@@ -230,6 +230,13 @@ def test_an_extra_that_cannot_be_installed_is_named_and_left_out_of_the_tests_al
     assert asked.returncode == 5 and "egrecho[deepspeed] were not installed" in asked.stderr
 
 
+def test_the_tests_install_every_extra() -> None:
+    """Or their tests would be skipped everywhere; an extra that needs a GPU is to be named here."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (listed,) = extras.pop("test")
+    assert set(re.findall(r"[\w-]+", listed.partition("[")[2])) == set(extras)
+
+
 def test_python_versions_agree_wherever_they_are_promised() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     oldest = project["project"]["requires-python"].removeprefix(">=")

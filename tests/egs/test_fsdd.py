@@ -27,13 +27,14 @@ def test_every_recording_is_in_the_split_its_take_says(tmp_path):
     make_recordings(tmp_path / "recordings")
     done = prepare(tmp_path / "recordings", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    seen = []
+    seen, ids = [], []
     for split, takes in (("test", range(5)), ("val", range(5, 8)), ("train", range(8, 10))):
         waves = read(tmp_path / "out" / split / "wav.scp")
         names = {Path(path).stem for path in waves.values()}
         assert names == {f"{d}_{s}_{t}" for d, s, t in product(range(10), SPEAKERS, takes)}
         seen += names
-    assert len(seen) == len(set(seen)) == 200
+        ids += waves
+    assert len(seen) == len(set(seen)) == len(set(ids)) == 200
 
 
 def test_the_four_files_agree_and_are_sorted(tmp_path):

@@ -114,6 +114,11 @@ def test_kaldi_files_agree_and_audio_is_16_khz(corpus):
             assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16") and info.frames > 1_500
 
 
+def test_no_id_is_in_two_splits(corpus):
+    ids = [id for split in ("train", "val", "test") for id in table(corpus / split / "text")]
+    assert len(ids) == len(set(ids)) == 320
+
+
 def test_speech_is_heard_and_never_clips(corpus):
     for path in sorted((corpus / "train" / "audio").glob("*.flac"))[:100]:
         wave, _ = soundfile.read(path, dtype="int16")

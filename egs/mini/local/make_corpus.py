@@ -37,7 +37,7 @@ from egrecho_inner.errors import ConfigError, DataError, MachineError
 logger = logging.getLogger(__name__)
 
 SHARD_SIZE = 200  # utterances; part of the corpus's identity
-RECIPE = 1  # raise it when the same arguments are meant to give other audio
+RECIPE = 2  # raise it when the same arguments are meant to give other audio or other ids
 
 SOURCE_ACCENTS = ("en-us", "en-us-nyc", "en-029", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
 TARGET_ACCENTS = ("de",)  # English read with German letter-to-sound rules: consistent, and far from every source accent
@@ -185,7 +185,7 @@ def _make_utterance(directory: Path, plan: Plan, split: str, index: int) -> dict
     )
     wave = record(samples, rate, plan.acoustics, np.random.default_rng(list(key)))
     speaker = f"{accent}-{variant}".replace(" ", "-").lower()
-    utterance = f"{speaker}-{plan.seed:02d}-{split}-{index:06d}"
+    utterance = f"{speaker}-{plan.seed:02d}-{split}-{index:06d}"  # unique over splits and over corpora of other seeds
     path = directory / "audio" / f"{utterance}.flac"
     temporary = path.with_name(path.name + ".tmp")
     soundfile.write(temporary, wave, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
