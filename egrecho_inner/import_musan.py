@@ -15,7 +15,8 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 
 from egrecho_inner.config import run
-from egrecho_inner.data.audio import SAMPLING_RATE, probe
+from egrecho_inner.data.audio import SAMPLING_RATE
+from egrecho_inner.data.audio_checks import scan_audio
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import to_line, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger
@@ -61,16 +62,16 @@ def import_musan(
 
 
 def _scan(folder: Path, skipped: Ledger) -> Iterator[Recording]:
-    """Describe all audio files under a folder, sorted by path."""
+    """Describe all audio files under a folder, sorted by path; every sample is read once."""
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS):
-        try:
-            info = probe(path)
-        except DataError as error:
-            skipped.add(path.stem, "import musan", "not audio", str(error))
+        scan = scan_audio(path)
+        fault = scan.fault or (
+            scan.bad_seconds and "holds samples that are no sound"
+        )  # one spoils all it is mixed with
+        if fault:
+            skipped.add(path.stem, "import musan", f"audio {fault}", f"{path} {scan.detail}".strip())
             continue
-        if not info.num_samples:
-            skipped.add(path.stem, "import musan", "0 samples", str(path))
-            continue
+        info = scan.info
         yield Recording(
             id=path.stem,
             sources=[AudioSource("file", list(range(info.channels)), str(path.resolve()))],

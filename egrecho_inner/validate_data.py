@@ -84,7 +84,7 @@ def judge(found: Validation, max_skip_ratio: float) -> str:
         reasons.append(f"{errors:,} errors, the first: {first.kind} ({first.first[0]})")
     if skips > max_skip_ratio * total:
         reasons.append(f"{skips:,} of {total:,} utterances would be left out ({100 * max_skip_ratio:g} % allowed)")
-        reasons[-1] += f"; mend them, or allow it with --max_skip_ratio {enough(skips, total)}"
+        reasons[-1] += f"; fix them, or allow it with --max_skip_ratio {enough(skips, total)}"
     return "; ".join(reasons)
 
 

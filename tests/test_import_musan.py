@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,21 @@ def test_what_is_no_audio_is_counted_or_refused(folder) -> None:
     assert not Path("musan_cuts.jsonl").exists() and not list(Path("data/manifests").glob("musan_*"))
     import_musan(str(folder), "musan_cuts.jsonl", max_skip_ratio=0.2)
     assert json.loads(Path("data/manifests/skipped.jsonl").read_text())["id"] == "broken"
+
+
+def test_noise_that_would_spoil_all_it_is_mixed_with_is_left_out(folder) -> None:
+    os.mkfifo(folder / "noise/free/fifo.wav")
+    for name, value in (("loud", 1e30), ("nan", np.nan)):
+        samples = np.full(160000, 0.1)
+        samples[100] = value
+        soundfile.write(folder / f"noise/free/{name}.wav", samples, 16000, subtype="FLOAT")
+    import_musan(str(folder), "musan_cuts.jsonl", max_skip_ratio=0.5)
+    skips = [json.loads(line) for line in Path("data/manifests/skipped.jsonl").read_text().splitlines()]
+    assert [(skip["id"], skip["reason"]) for skip in skips] == [
+        ("fifo", "audio is a FIFO, not an audio file"),
+        ("loud", "audio holds samples that are no sound"),
+        ("nan", "audio holds samples that are no sound"),
+    ]
 
 
 def test_wrong_folders_are_named(folder, tmp_path) -> None:

@@ -139,7 +139,7 @@ def test_what_an_import_leaves_out_is_a_failure_up_to_a_limit(tmp_path: Path, ca
     edit("text", "ann-1 một", "ann-1")(path)
     code, out, err = validated(path, capsys)
     assert code == 3 and "2 of 3 utterances would be left out (0 % allowed)" in err
-    assert err.endswith("; mend them, or allow it with --max_skip_ratio 0.667\n")
+    assert err.endswith("; fix them, or allow it with --max_skip_ratio 0.667\n")
     assert "LEFT OUT: audio: no such file (1)" in out and "LEFT OUT: empty transcript (1)" in out
     assert validated(path, capsys, "--max_skip_ratio", "0.7")[0] == 0
     assert "empty transcript" not in validated(path, capsys, "--train", "false")[1]

@@ -180,6 +180,6 @@ def _report_rates(scans: Iterable[AudioScan], findings: Findings) -> None:
     for rate, count in sorted(rates.items()):
         if rate < SAMPLING_RATE:
             where = f"{count:,} recordings at {rate} Hz: nothing above {rate // 2} Hz is in them"
-            findings.warn("upsampled to 16000 Hz", where, "nothing to mend; test on audio of the same kind", count)
+            findings.warn("upsampled to 16000 Hz", where, "nothing to fix; test on audio of the same kind", count)
         elif rate > SAMPLING_RATE:
             findings.add("note", "downsampled to 16000 Hz", f"{count:,} recordings at {rate} Hz", count=count)

@@ -124,7 +124,7 @@ def _report_uncompared(test: Validation, train: Validation) -> None:
     findings, path = test.findings, train.data.path
     for group in train.findings.of("error"):
         kind = f"fault of the training data, which is not compared as a whole: {group.kind}"
-        findings.error(kind, group.first[0], f"mend it first: egrecho validate-data {path}", group.count)
+        findings.error(kind, group.first[0], f"fix it first: egrecho validate-data {path}", group.count)
     if not (test.scans and train.scans):
         findings.warn("audio not compared with train", str(path), "--audio true compares every file")
         return

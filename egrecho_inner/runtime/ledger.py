@@ -88,7 +88,7 @@ class Ledger:
         )
         raise DataError(
             f"{what}: {len(skips):,} of {total:,} would be left out, more than the limit of {100 * max_skip_ratio:g} % "
-            f"({reasons}); first: {first}; mend them, or allow it with --max_skip_ratio {enough(len(skips), total)}"
+            f"({reasons}); first: {first}; fix them, or allow it with --max_skip_ratio {enough(len(skips), total)}"
         )
 
 
