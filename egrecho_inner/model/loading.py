@@ -43,6 +43,7 @@ def start_model(options: ModelOptions, processor: WhisperProcessor, seed: int, *
         return random_model(options.size, processor, seed, **overrides)
     model = load_model(options.path, **overrides)
     check_agreement(options.path, model.config, model.generation_config, processor)
+    draw_ctc_head(model, seed)
     return model
 
 
@@ -77,7 +78,6 @@ def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) 
     if missing:
         raise ModelError(f"{path}: weights missing or of another shape: {missing[:5]}")
     freeze_sinusoids(model)
-    favour_blank(model)
     return model
 
 
@@ -111,6 +111,15 @@ def quiet_report() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(before)
+
+
+def draw_ctc_head(model: Whisper, seed: int) -> None:
+    """Draw the CTC layer, which no model is saved with, from the seed of the run: every start draws the same."""
+    if hasattr(model, "ctc_head"):
+        generator = torch.Generator().manual_seed(seed)
+        torch.nn.init.normal_(model.ctc_head.weight, std=model.config.init_std, generator=generator)
+        torch.nn.init.zeros_(model.ctc_head.bias)
+        favour_blank(model)
 
 
 def favour_blank(model: Whisper) -> None:
