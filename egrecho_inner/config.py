@@ -6,6 +6,7 @@ it stands. Left out on purpose: class paths in YAML, `config:` inside a config (
 """
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import inspect
@@ -13,7 +14,9 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
@@ -29,6 +32,8 @@ from egrecho_inner.errors import ConfigError, MachineError, UserError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
+SPARE_BYTES = 16 * 2**20
+"""A file system with less left is full for our purposes."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
@@ -112,13 +117,25 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        name = error.filename or "output"
+        name = error.filename or " or ".join(full_folders()) or "a file that the error does not name"
         return f"{name}: {error.strerror}; free space or choose another folder, then repeat", MachineError.exit_code
     if os.strerror(errno.ENOSPC) in text:  # safetensors and torch have exceptions of their own for a full disk
         return f"{text}; free space or choose another folder, then repeat", MachineError.exit_code
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, not imported here
         return "out of memory; use fewer jobs or smaller batches, then repeat", MachineError.exit_code
     return f"{type(error).__name__}: {text}; this looks like a fault of ours, --debug shows where", 1
+
+
+def full_folders() -> list[str]:
+    """Return the folders of this command line, and the one for temporary files, that have no space left."""
+    words = [word.split("=", 1)[-1] for word in sys.argv[1:]]
+    found = {}
+    for path in map(Path, [*words, tempfile.gettempdir(), "."]):
+        with contextlib.suppress(OSError):  # not a path, or not there
+            folder = path if path.is_dir() else path.parent
+            if folder.is_dir() and shutil.disk_usage(folder).free < SPARE_BYTES:
+                found[str(folder.resolve())] = None
+    return list(found)
 
 
 def parse(function: Callable[..., Any], argv: list[str], prog: str | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -283,6 +284,23 @@ def test_other_exceptions_are_one_line_and_a_code_too(error: BaseException, code
     err = capsys.readouterr().err
     assert left.value.code == code
     assert words in err and err.count("\n") == bool(words) and "Traceback" not in err
+
+
+def test_a_full_disk_is_named_where_the_error_names_no_file(monkeypatch, tmp_path, capsys) -> None:
+    def fail(outdir: str = "") -> None:
+        """Fail."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spare = {str(tmp_path): 0}
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=spare.get(str(path), 1e12)))
+    monkeypatch.setattr(sys, "argv", ["x", "--outdir", str(tmp_path / "new")])
+    with pytest.raises(SystemExit):
+        run(fail, sys.argv[1:])
+    assert f"error: {tmp_path}: No space left on device; free space" in capsys.readouterr().err
+    spare.clear()
+    with pytest.raises(SystemExit):
+        run(fail, sys.argv[1:])
+    assert "error: a file that the error does not name: No space" in capsys.readouterr().err
 
 
 def test_debug_adds_the_traceback_to_the_same_line_and_code(capsys) -> None:

@@ -156,7 +156,7 @@ class CutBatches(Dataset[dict[str, Any]]):
 
 def naming(cut_id: str, error: DataError) -> str:
     """Return an error's message with the cut it is about."""
-    return str(error) if cut_id in str(error) else f"cut {cut_id}: {error}"
+    return str(error) if f"cut {cut_id}" in str(error) else f"cut {cut_id}: {error}"
 
 
 class PlanSampler(Sampler[Batch]):

@@ -29,7 +29,7 @@ class Skips:
         self.news: dict[str, str | None] = {}
         """What this process found out since the last `share`: a reason, or None where a cut can be used again."""
         self.tokens: float | None = None
-        """Target tokens of all processes since the start; None before its first step."""
+        """Target tokens of all processes since the start; None before its first step. Without any, nothing is saved."""
 
     def note(self, used: Iterable[str], skipped: Iterable[tuple[str, str]]) -> None:
         """Take down a batch.

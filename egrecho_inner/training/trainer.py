@@ -94,6 +94,7 @@ class WhisperTrainer(SavingTrainer):
         if resume_from_checkpoint:
             then = checkpoint.facts(Path(resume_from_checkpoint))
             self.tally.skips.reasons.update(then.get("skipped", {}))
+            self.tally.skips.tokens = 1.0  # what was trained before: without it no checkpoint is written
             if best.measure(then) != best.measure(self.fingerprint):
                 logger.warning("other development cuts or metric than before: the best checkpoint is looked for anew")
                 best.forget_scores(self.state)
@@ -221,7 +222,7 @@ class WhisperTrainer(SavingTrainer):
             logger.warning("the gradient norm is %s at step %d: no update; its cuts are in %s", norm, step, path)
             model.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
             return
-        count = f", the {self.tally.nonfinite}th of this run," if self.options.nonfinite == "skip" else ""
+        count = f" (number {self.tally.nonfinite} of this run)" if self.options.nonfinite == "skip" else ""
         raise DataError(
             f"the gradient norm is {norm}{count} at step {step}; its cuts are in {path}; check their audio and text, "
             "lower train.learning_rate, or train.nonfinite skip; the same command continues from the last checkpoint"
@@ -236,6 +237,8 @@ class WhisperTrainer(SavingTrainer):
         evaluate, save = self.control.should_evaluate, self.control.should_save
         self.control.should_evaluate = self.control.should_save = False
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
+        if self.tally.skips.tokens == 0:  # no cut could be used so far: there is nothing to save or to score
+            return
         if save:
             self._save_checkpoint(model, trial)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)

@@ -52,7 +52,7 @@ def test_nan_is_skipped_and_counted_up_to_a_limit(cuts: Path, tmp_path: Path, mo
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run" / "final").values())
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row.get("nonfinite", 0) for row in rows if "loss" in row] == [0, 0, 1, 1, 2, 2, 2]
-    with pytest.raises(DataError, match="the 2th of this run"):
+    with pytest.raises(DataError, match=r"\(number 2 of this run\)"):
         train(cuts, tmp_path / "limit", nonfinite="skip", nonfinite_limit=1)
 
 
@@ -191,6 +191,17 @@ def test_a_training_that_uses_nothing_is_an_error(tmp_path: Path) -> None:
         train(cuts, tmp_path / "short", max_steps=1, max_skip_ratio=1.0)
     with pytest.raises(DataError, match="11 training cuts could not be used"):
         train(cuts, tmp_path / "run", max_skip_ratio=1.0)
+    assert not [*(tmp_path / "run").glob("checkpoint-*"), *(tmp_path / "run").glob("final")], "nothing is saved"
+
+
+def test_a_first_save_without_a_usable_cut_waits_for_the_next(tmp_path: Path) -> None:
+    cuts = speech_cuts(tmp_path, n=11)
+    for wave in sorted((tmp_path / "cuts").glob("*.wav"))[1:]:
+        wave.write_bytes(b"RIFF")
+    options = {"batch": BatchOptions(max_duration=None, batch_size=1), "max_skip_ratio": 1.0, "eval_steps": 1}
+    train(cuts, tmp_path / "run", **options, max_steps=11, keep_checkpoints=20)
+    saved = sorted(step for step, _ in checkpoint.steps(tmp_path / "run"))
+    assert saved and saved[-1] == 11 and saved == list(range(saved[0], 12)), "from the step on that learned something"
 
 
 @pytest.mark.parametrize(
