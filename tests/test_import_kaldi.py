@@ -1,6 +1,7 @@
 """import-kaldi end to end: exact manifests from good directories, options, commands and names."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -132,6 +133,14 @@ def test_relative_paths_are_found_beside_the_caller_or_the_directory(
     (path / "out" / "x_supervisions_train.jsonl").unlink()
     code, message = failed(path, capsys)
     assert code == 3 and f"tried {tmp_path}/nowhere/u1.wav and {path}/nowhere/u1.wav" in message
+
+
+def test_a_relative_path_to_a_fifo_is_named_as_one(tmp_path: Path) -> None:
+    path = make_dir(tmp_path / "d", 2)
+    os.mkfifo(path / "fifo.wav")
+    edit("wav.scp", f"{path}/wav/u1.wav", "fifo.wav")(path)
+    _, _, skips = imported(path, max_skip_ratio=0.5)
+    assert (skips[0]["reason"], skips[0]["value"]) == ("audio is a FIFO, not an audio file", f"{path}/fifo.wav")
 
 
 def test_an_unknown_language_can_be_overridden(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

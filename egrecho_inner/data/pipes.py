@@ -80,6 +80,8 @@ def parse_pipe(command: str, roots: list[Path]) -> list[str]:
     source = find_file(rest[files[0]], roots)
     if source is None:
         raise DataError(f"no such file: {rest[files[0]]} (tried {' and '.join(map(str, roots))})")
+    if not source.is_file():
+        raise DataError(f"{source} is no regular file")
     if source.suffix.lower() in PLAYLISTS:
         raise DataError(f"{source} is a list of files")
     rest[files[0]] = str(source)  # absolute: no leading `-` or `|`, no protocol
@@ -131,10 +133,10 @@ def copy_name(id: str, words: list[str], folder: Path, ending: str) -> Path:
 
 
 def find_file(path: str, roots: list[Path]) -> Path | None:
-    """Return the first file of this path under the roots, absolute; None if there is none."""
+    """Return the first file of this path under the roots, absolute, of whatever kind; None if there is none."""
     for root in [Path("/")] if path.startswith("/") else roots:
         candidate = Path(root / path)
-        if candidate.is_file():
+        if candidate.exists():
             return Path(*candidate.absolute().parts)
     return None
 

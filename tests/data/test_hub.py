@@ -215,6 +215,13 @@ def test_what_ends_a_stream_is_one_line(library: ModuleType, tmp_path: Path, mon
     with pytest.raises(MachineError, match=r"^a/b: no more rows after 0 \(gone Traceback\); repeat$"):
         import_datasets("a/b", str(tmp_path / "a"), "vi")
 
+    def offline(*_: object, **__: object):
+        raise ConnectionError("Couldn't reach 'a/b' on the Hub")
+
+    monkeypatch.setattr(library, "load_dataset", offline)
+    with pytest.raises(MachineError, match="is it a folder here, or is the network off"):
+        import_datasets("a/b", str(tmp_path / "a"), "vi")
+
     def script(*_: object, **__: object):
         raise RuntimeError("Dataset scripts are no longer supported, but found b.py")
 

@@ -1,6 +1,7 @@
 """Commands of wav.scp: known forms pass, whatever could write, connect or start something else does not."""
 
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,9 @@ def test_no_words_raise_anything_but_a_fault_of_the_data(words: list[str]) -> No
     for program in PROGRAMS:
         with contextlib.suppress(DataError):
             parse_pipe(" ".join([program, *words, "|"]), [Path("/")])
+
+
+def test_the_input_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.sph")
+    with pytest.raises(DataError, match=r"a\.sph is no regular file"):
+        parse_pipe("sph2pipe -f wav a.sph |", [tmp_path])

@@ -177,6 +177,8 @@ def _open(choice: Choice) -> Iterable[dict[str, Any]]:
                 name, choice.subset, split=choice.split, revision=choice.revision, streaming=True
             )
         saved = datasets.load_from_disk(choice.source)
+    except ConnectionError as error:
+        raise MachineError(f"{choice.source}: {_line(error)}; is it a folder here, or is the network off?") from error
     except (OSError, ValueError, RuntimeError) as error:
         advice = "; it is a script, but the hub has its rows: --revision refs/convert/parquet"
         advice = advice if "scripts are no longer supported" in str(error) else ""
