@@ -1,21 +1,26 @@
 #!/usr/bin/env python
 """A Lhotse Shar folder in, plain FLAC files and a manifest of cuts out: training reads single cuts by position, which
-tar files of compressed audio do not allow. Everything on a cut but its stored features is kept.
+tar files of compressed audio do not allow. Everything on a cut but its stored features and arrays is kept.
 """
 
+import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import soundfile
-from lhotse import CutSet, MonoCut, Recording
+from lhotse import MonoCut, Recording
+from lhotse.cut import Cut
 
 from egrecho_inner.config import run
 from egrecho_inner.data.audio import SAMPLING_RATE, load_audio
-from egrecho_inner.errors import DataError
+from egrecho_inner.data.index import check_unique_over
+from egrecho_inner.data.shar import ShardIndex, find_shards, read_shard
 from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
 
-READERS = {"shard_origin", "shar_epoch"}
-"""What Lhotse notes on a cut while it reads: of this reading, not of the cut."""
+SAFE_NAME = re.compile(r"[\w\-=+@][\w.\-=+@ ]*")
+LONGEST_NAME = 180
+"""Bytes; file systems take 255, and a temporary file has more in its name."""
 
 
 def import_shar(shar: str, out: str) -> None:
@@ -25,12 +30,12 @@ def import_shar(shar: str, out: str) -> None:
         shar: The folder, with cuts.*.jsonl.gz and recording.*.tar.
         out: Manifest to write; the audio goes to a folder `audio` beside it, in a folder for each thousand.
     """
-    place, folder = Path(out), Path(shar)
-    if not list(folder.glob("cuts.*")) or not list(folder.glob("recording.*.tar")):
-        raise DataError(f"{shar} is no Lhotse Shar folder with audio; expected cuts.*.jsonl.gz and recording.*.tar")
+    place, shards = Path(out), find_shards(shar)
+    check_unique_over([ShardIndex(shard) for shard in shards])  # and that every line may be read, before any work
 
     def lines() -> Iterator[str]:
-        for number, cut in enumerate(CutSet.from_shar(in_dir=folder)):
+        cuts = (cut for shard in shards for cut in read_shard(shard))
+        for number, cut in enumerate(cuts):
             yield to_line(as_files(cut, place.parent / "audio" / f"{number // 1000:06d}").to_dict())
 
     print(f"{out}: {write_jsonl(place, lines()):,} cuts")
@@ -39,14 +44,24 @@ def import_shar(shar: str, out: str) -> None:
 import_shar.positional = ["shar", "out"]
 
 
-def as_files(cut: MonoCut, folder: Path) -> MonoCut:
+def as_files(cut: Cut, folder: Path) -> MonoCut:
     """Write a cut's audio to a file of its own and return the cut over that file."""
-    wave, path = load_audio(cut), folder / f"{cut.id.replace('/', '_')}.flac"
+    wave, path = load_audio(cut), folder / f"{file_name(cut.id)}.flac"
     with atomic_file(path) as file:
         soundfile.write(file, wave, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     recording = Recording.from_file(path, recording_id=cut.recording.id)
-    custom = {name: value for name, value in (cut.custom or {}).items() if name not in READERS} or None
-    return MonoCut(cut.id, 0, recording.duration, 0, supervisions=cut.supervisions, recording=recording, custom=custom)
+    return MonoCut(
+        cut.id, 0, recording.duration, 0, supervisions=cut.supervisions, recording=recording, custom=cut.custom
+    )
+
+
+def file_name(name: str) -> str:
+    """Return an id as the name of a file: another for each id, in the folder it is meant for."""
+    if SAFE_NAME.fullmatch(name) and len(name.encode()) <= LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+    readable = re.sub(r"[^\w.-]", "_", name)[:60].lstrip(".")
+    return f"{readable}-{digest}"
 
 
 if __name__ == "__main__":

@@ -6,17 +6,15 @@ it, the teacher's text too. `egrecho import-shar` makes plain files and a manife
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Literal
 
 from lhotse import CutSet
 
 from egrecho_inner.config import run
-from egrecho_inner.data.cuts import scan_manifest
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.runtime.files import atomic_file
+from egrecho_inner.runtime.files import working_folder, write_json
 
 
 def to_shar(cuts: str, outdir: str, audio: Literal["flac", "wav"] = "flac", shard_size: int = 1000) -> None:
@@ -35,14 +33,9 @@ def to_shar(cuts: str, outdir: str, audio: Literal["flac", "wav"] = "flac", shar
         return
     if place.exists():
         raise ConfigError(f"{outdir} is there and of other cuts; choose another folder")
-    scan_manifest(cuts)
-    working = place.with_name(f".{place.name}.writing")
-    shutil.rmtree(working, ignore_errors=True)
-    working.mkdir(parents=True)
-    CutSet(index).to_shar(working, fields={"recording": audio}, shard_size=shard_size)
-    with atomic_file(marker) as file:
-        file.write(json.dumps({"digest": index.digest, "cuts": len(index)}).encode() + b"\n")
-    working.rename(place)
+    with working_folder(place) as working:
+        CutSet(index).to_shar(working, fields={"recording": audio}, shard_size=shard_size)
+        write_json(marker, {"digest": index.digest, "cuts": len(index)})
     print(f"{outdir}: {len(index):,} cuts in {len(list(place.glob('cuts.*')))} shards")
 
 

@@ -4,6 +4,7 @@ In: manifests, the label encoder of a model. Out: cuts by position, their durati
 but a few long texts are decided by the columns of the index, without reading a cut.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 
@@ -11,15 +12,19 @@ import numpy as np
 from lhotse.cut import Cut
 
 from egrecho_inner.data.batching import WINDOW_SECONDS
-from egrecho_inner.data.index import NO_SUPERVISION, NO_TEXT, CutIndex
+from egrecho_inner.data.columns import NO_SUPERVISION, NO_TEXT
+from egrecho_inner.data.index import CutIndex, check_unique_over
 from egrecho_inner.data.options import Source
 from egrecho_inner.data.transcripts import transcript_of
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.runtime.passes import make_key
 from egrecho_inner.text.labels import MAX_TOKENS, LabelEncoder
 
 logger = logging.getLogger(__name__)
 
 MIN_SECONDS = 0.1
+ALWAYS_FIT = 440
+"""Bytes of a text that always fits: byte-level BPE never makes more tokens than bytes, and a few more are special."""
 TEXTS: dict[Source, str] = {"reference": "text", "teacher": "teacher"}
 """The name of each source's text in the columns of an index."""
 
@@ -41,11 +46,13 @@ class CutList:
 
         Raises:
             ConfigError: None is given.
+            DataError: Two cuts have the same id.
         """
         self.key = key
         self.indexes = [CutIndex(path) for path in ([paths] if isinstance(paths, str) else paths)]
         if not self.indexes:
             raise ConfigError(f"no manifest of cuts is given; set {key} to one, or to a list of them")
+        check_unique_over(self.indexes)
         self.keep_all()
 
     def keep_all(self) -> None:
@@ -122,11 +129,8 @@ class CutList:
             if not self.no_speech:
                 reasons["with an empty text (data.no_speech true learns silence from it)"] = text_bytes == 0
             reasons |= {reason: mask & (text_bytes >= 0) for reason, mask in self.language_faults(labels).items()}
-        # most texts are too short to reach 448 tokens, whatever the tokenizer; only the others are tokenised
-        too_long = np.zeros(len(seconds), dtype=bool)
-        for position in np.flatnonzero(text_bytes > 440):
-            too_long[position] = not fits(self[int(position)], labels, self.source)
-        return reasons | {f"over {MAX_TOKENS} tokens": too_long}
+        too_long = [find_too_long(index, labels, self.source) for index in self.indexes]
+        return reasons | {f"over {MAX_TOKENS} tokens": np.concatenate(too_long)}
 
     def language_faults(self, labels: LabelEncoder) -> dict[str, np.ndarray]:
         """Return the cuts whose language the model cannot be told, by reason (N,)."""
@@ -139,14 +143,6 @@ class CutList:
                 ]
                 reasons[reason] = np.concatenate(named)
         return reasons
-
-    def has_text(self, cut: Cut) -> bool:
-        """Tell whether a cut has the text that is learned from; for streams, whose cuts come without a position."""
-        try:
-            text = transcript_of(cut, self.source).text
-        except DataError:
-            return False
-        return bool(text and text.strip()) or (text is not None and (self.no_speech or self.source == "teacher"))
 
     def column(self, name: str) -> np.ndarray:
         """Return a column of all manifests (N,), left-out cuts among them."""
@@ -168,10 +164,36 @@ class CutList:
         return ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items()) or "none left out"
 
 
-def fits(cut: Cut, labels: LabelEncoder, source: Source) -> bool:
-    """Tell whether a cut's text fits the decoder; what no label can be made of is skipped and counted later."""
+def find_too_long(index: CutIndex, labels: LabelEncoder, source: Source) -> np.ndarray:
+    """Find the cuts whose text does not fit the decoder (N,).
+
+    Most texts are too short for that, whatever the tokenizer. The tokens of the others are counted once, by the first
+    process that asks, and kept with the index: a million of them take minutes.
+    """
+    found = np.zeros(len(index), dtype=bool)
+    long = np.flatnonzero(getattr(index, f"{TEXTS[source]}_bytes") > ALWAYS_FIT)
+    if not len(long):
+        return found
+
+    def count() -> np.ndarray:
+        if len(long) > 10_000:
+            logger.info("counting the tokens of %s long texts of %s, once", f"{len(long):,}", index.path)
+        return np.array([count_tokens(cut, labels, source) for cut in index.select(long)], dtype=np.int32)
+
+    key = make_key(tokenizer=digest_tokenizer(labels), language=labels.language, multilingual=labels.multilingual)
+    found[long] = index.remembered(f"{TEXTS[source]}_tokens-{key}", count) > MAX_TOKENS
+    return found
+
+
+def digest_tokenizer(labels: LabelEncoder) -> str:
+    """Return a hash of all that a tokenizer is made of."""
+    return hashlib.sha256(labels.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def count_tokens(cut: Cut, labels: LabelEncoder, source: Source) -> int:
+    """Return the decoder positions of a cut's text; 0 where no label can be made of it, named when it is read."""
     try:
         spoken = transcript_of(cut, source)
-        return labels.fits(spoken.text or "", spoken.language)
+        return labels.length(spoken.text or "", spoken.language)
     except DataError:
-        return True
+        return 0

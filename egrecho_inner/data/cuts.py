@@ -10,7 +10,7 @@ Left out: random cut ids and several supervisions per cut; Whisper is trained on
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,19 @@ def scan_manifest(path: str | Path) -> int:
     return number
 
 
-def check_line(line: bytes, where: str) -> None:
-    """Refuse a line of a manifest that points at anything but plain files.
+def check_line(line: bytes, where: str, in_shar: bool = False) -> None:
+    """Refuse a line of a manifest that points at anything but plain files, in the impulse response of a transform too.
+
+    Args:
+        line: JSON.
+        where: File and line.
+        in_shar: Let placeholders stand for what is in a tar beside it.
 
     Raises:
         DataError: It holds a command, URL, pipe or pickled source.
     """
     if any(map(line.__contains__, SUSPICIOUS)):  # one by one: as one expression it takes as long as parsing
-        _check_sources(json.loads(line), where)
+        _check_sources(json.loads(line), where, {"shar"} if in_shar else set())
 
 
 @dataclass(frozen=True)
@@ -160,29 +165,29 @@ def _cut(recording: Recording, supervision: SupervisionSegment, index: int) -> M
     )
 
 
-def _check_sources(node: Any, where: str) -> None:
-    """Walk a parsed line and refuse every source that is not a plain file (or plain bytes in memory)."""
+def _check_sources(node: Any, where: str, more: Set[str]) -> None:
+    """Walk a parsed line and refuse every source that is not a plain file, plain bytes in memory, or of more types."""
     if isinstance(node, list):
         for item in node:
-            _check_sources(item, where)
+            _check_sources(item, where, more)
     if not isinstance(node, dict):
         return
-    bad = _bad_source(node)
+    bad = _bad_source(node, more)
     if bad:
         raise DataError(f"{where}: {bad} is refused: manifests may only point at plain files; import the audio anew")
     for value in node.values():
         if isinstance(value, (dict, list)):
-            _check_sources(value, where)
+            _check_sources(value, where, more)
 
 
-def _bad_source(node: dict[str, Any]) -> str:
+def _bad_source(node: dict[str, Any], more: Set[str]) -> str:
     """Name what is wrong with this node, or return nothing."""
     if "source" in node and "channels" in node:  # an AudioSource
-        if node.get("type") not in AUDIO_TYPES:
+        if node.get("type") not in AUDIO_TYPES | more:
             return f"an audio source of type '{node.get('type')}'"
         if node["type"] == "file" and _is_remote(node["source"]):
             return f"the audio source '{node['source']}'"
-    if "storage_type" in node and node["storage_type"] not in STORAGE_TYPES:
+    if "storage_type" in node and node["storage_type"] not in STORAGE_TYPES | more:
         return f"a feature storage of type '{node['storage_type']}'"
     if "storage_path" in node and _is_remote(node["storage_path"]):
         return f"the storage path '{node['storage_path']}'"

@@ -14,29 +14,26 @@ import shutil
 import tempfile
 import time
 import zlib
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import orjson
 from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
+from egrecho_inner.data.columns import Columns, check_unique, measure
 from egrecho_inner.data.cuts import check_line
-from egrecho_inner.data.transcripts import code_of, duration_of, supervision_rows
 from egrecho_inner.errors import DataError, MachineError
-from egrecho_inner.runtime.files import TEMPORARY, cache_folder, locked, working_folder
-from egrecho_inner.text.languages import join_texts
+from egrecho_inner.runtime.files import TEMPORARY, atomic_file, cache_folder, locked, working_folder
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the arrays below change, so that an older index is not read."""
 UNUSED = 30 * 24 * 3600
 """Seconds after which an index in a cache, away from its manifest, is removed."""
-NO_SUPERVISION, NO_TEXT = -1, -2
-"""In place of a length: the cut has no supervision; one of its supervisions has no text (null is not silence)."""
 
 
 class CutIndex:
@@ -50,6 +47,7 @@ class CutIndex:
         teacher_bytes: Length of the teacher's text in UTF-8 (N,) int32; `NO_TEXT` where there is none.
         language: What language the cut names, as a place in `languages` (N,) int16.
         languages: Codes; names that Whisper does not know as they are; None where a cut names none.
+        ids: A hash of each cut's id (N,) uint64; no two cuts have the same id.
         digest: SHA-256 of the plain manifest.
     """
 
@@ -57,7 +55,7 @@ class CutIndex:
         """Open a manifest, indexing it on first use.
 
         Raises:
-            DataError: The file is missing, empty, or a line is not a cut.
+            DataError: The file is missing, empty, a line is not a cut, or an id is there twice.
         """
         self.path = Path(path)
         if self.path.is_dir():
@@ -76,6 +74,7 @@ class CutIndex:
         self.text_bytes = np.load(self.folder / "text_bytes.npy", mmap_mode="r")
         self.teacher_bytes = np.load(self.folder / "teacher_bytes.npy", mmap_mode="r")
         self.language = np.load(self.folder / "language.npy", mmap_mode="r")
+        self.ids = np.load(self.folder / "ids.npy", mmap_mode="r")
         self.languages: list[str | None] = orjson.loads((self.folder / "languages.json").read_bytes())
         self.digest = (self.folder / "digest").read_text()
         # opened now: a manifest replaced while this one is read would have other offsets
@@ -103,6 +102,31 @@ class CutIndex:
 
     def __iter__(self) -> Iterator[Cut]:
         return (self[position] for position in range(len(self)))
+
+    def select(self, positions: Iterable[int]) -> Iterator[Cut]:
+        """Yield some cuts."""
+        return (self[int(position)] for position in positions)
+
+    def remembered(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return an array about the cuts that is kept with the index: the first process that asks makes it.
+
+        Args:
+            name: Says all that it depends on beside the cuts.
+            make: Takes long.
+        """
+        for folder in (self.folder, cache_folder("index") / f"{self.digest[:16]}.index"):
+            path = folder / f"{name}.npy"
+            try:
+                if not path.is_file():
+                    folder.mkdir(parents=True, exist_ok=True)
+                    with locked(folder / f"{name}.making"):
+                        if not path.is_file():
+                            with atomic_file(path) as file:
+                                np.lib.format.write_array(file, make(), allow_pickle=False)
+                return np.load(path)
+            except (OSError, MachineError):
+                continue  # an index of somebody else's, on a disk that is not ours
+        return make()
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_file": None}  # a file descriptor means nothing in another process
@@ -199,6 +223,7 @@ def scan(path: Path, folder: Path) -> None:
             raise DataError(f"{path} is cut off or not gzip ({error}); make the manifest again") from error
     if len(offsets) == 1:
         raise DataError(f"{path} holds no cuts; make the manifest again")
+    check_unique(columns.arrays()["ids"], partial(describe_line, path))
     np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
     for name, values in columns.arrays().items():
         np.save(folder / f"{name}.npy", values)
@@ -206,65 +231,28 @@ def scan(path: Path, folder: Path) -> None:
     (folder / "digest").write_text(digest.hexdigest())
 
 
-class Measured(NamedTuple):
-    """What an index keeps of a cut; the names are those of `CutIndex`."""
-
-    durations: float
-    text_bytes: int
-    teacher_bytes: int
-    language: str | None
+def describe_line(path: Path, position: int) -> tuple[str, str]:
+    """Return file and line of a cut that is not indexed yet, and its id."""
+    with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as lines:
+        return f"{path}:{position + 1}", orjson.loads(next(islice(lines, position, None)))["id"]
 
 
-class Columns:
-    """The columns of an index while they grow."""
-
-    def __init__(self) -> None:
-        self.durations, self.text_bytes, self.teacher_bytes, self.language = (array(kind) for kind in "diih")
-        self.places: dict[str | None, int] = {}
-
-    @property
-    def languages(self) -> list[str | None]:
-        """What `language` counts, in its order."""
-        return list(self.places)
-
-    def add(self, cut: Measured) -> None:
-        """Add a cut."""
-        self.durations.append(cut.durations)
-        self.text_bytes.append(cut.text_bytes)
-        self.teacher_bytes.append(cut.teacher_bytes)
-        self.language.append(self.places.setdefault(cut.language, len(self.places)))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the columns by name."""
-        names = Measured._fields
-        return {name: np.frombuffer(getattr(self, name), getattr(self, name).typecode) for name in names}
-
-
-def measure(line: bytes, path: Path, number: int) -> Measured:
-    """Return what an index keeps of a cut.
+def check_unique_over(indexes: Sequence[CutIndex]) -> None:
+    """Refuse manifests that share ids.
 
     Raises:
-        DataError: The line is not a cut.
+        DataError: They do.
     """
-    try:
-        check_line(line, f"{path}:{number}")
-        cut = orjson.loads(line)
-        if not cut["type"].endswith("Cut"):
-            raise TypeError(f"type {cut['type']}")
-        supervisions = [each for _, each in supervision_rows(cut)]
-        named = {code_of(each["language"]) for each in supervisions if each.get("language")}
-        language = "+".join(sorted(named)) or None  # several are none of Whisper's
-        texts = [each.get("text") for each in supervisions]
-        size = NO_SUPERVISION if not texts else NO_TEXT if None in texts else byte_length(join_texts(texts, language))
-        taught = next((said for each in supervisions if (said := (each.get("custom") or {}).get("teacher"))), None)
-        return Measured(duration_of(cut), size, NO_TEXT if taught is None else byte_length(taught["text"]), language)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DataError(f"{path}:{number}: not a cut ({error!r}); expected one Lhotse cut per line") from error
+    if len(indexes) < 2:
+        return
+    starts = np.cumsum([0, *map(len, indexes)])
 
+    def describe(position: int) -> tuple[str, str]:
+        part = int(np.searchsorted(starts, position, side="right")) - 1
+        within = position - int(starts[part])
+        return f"{indexes[part].path}:{within + 1}", indexes[part][within].id
 
-def byte_length(text: str) -> int:
-    """Return the bytes of a text in UTF-8."""
-    return len(text.encode())
+    check_unique(np.concatenate([index.ids for index in indexes]), describe)
 
 
 def open_all(paths: str | Sequence[str]) -> list[CutIndex]:

@@ -7,10 +7,9 @@ goes into the checkpoint; a resumed run passes over the epoch's batches up to th
 no last step: `train.max_steps` ends a run. Every process reads all shards and keeps its own batches.
 """
 
-import gzip
 import hashlib
-import json
 import math
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,59 +17,28 @@ import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
-from lhotse.serialization import deserialize_item
 
 from egrecho_inner.data.batching import WINDOW_SECONDS, Batch
-from egrecho_inner.data.cut_list import MIN_SECONDS, CutList
-from egrecho_inner.data.index import Columns, measure
+from egrecho_inner.data.cut_list import CutList
+from egrecho_inner.data.index import check_unique_over
 from egrecho_inner.data.options import BatchOptions
-from egrecho_inner.errors import ConfigError, DataError, ModelError
+from egrecho_inner.data.shar import ShardIndex, find_shards, read_shard
+from egrecho_inner.errors import ConfigError, ModelError
 
 BUFFER = 10_000
 """Cuts that wait to be put together, with their audio: what is shuffled, and what memory must hold."""
-
-
-class ShardIndex:
-    """Lengths and texts of the cuts of one shard, as `CutIndex` has them."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        digest, columns = hashlib.sha256(), Columns()
-        for number, line in enumerate(self.lines(), 1):
-            digest.update(line)
-            line = line.replace(b'"type": "shar"', b'"type": "memory"')  # stands for what is in the tar
-            columns.add(measure(line, path, number))
-        self.languages = columns.languages
-        for name, values in columns.arrays().items():
-            setattr(self, name, values)
-        self.digest = digest.hexdigest()
-
-    def lines(self) -> Iterator[bytes]:
-        """Read the shard."""
-        try:
-            with gzip.open(self.path, "rb") if self.path.suffix == ".gz" else open(self.path, "rb") as lines:
-                yield from lines
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise DataError(f"{self.path} is cut off or not gzip ({error}); write the shards again") from error
-
-    def __len__(self) -> int:
-        return len(self.durations)
-
-    def __getitem__(self, position: int) -> Cut:
-        """Return one cut without its audio."""
-        return next(deserialize_item(json.loads(line)) for n, line in enumerate(self.lines()) if n == position)
 
 
 class CutStream(CutList):
     """The cuts of Shar folders. A plan hands over the cuts themselves: indexed by one, it returns it.
 
     Raises:
-        DataError: A folder has no shards, or a field has not as many as the cuts.
+        DataError: A folder has no shards, some are missing, or two cuts have the same id.
     """
 
     def __init__(self, folders: Sequence[str]):
-        self.fields = find_fields([Path(folder) for folder in folders])
-        self.indexes = [ShardIndex(Path(path)) for path in self.fields["cuts"]]
+        self.indexes = [ShardIndex(shard) for folder in folders for shard in find_shards(folder)]
+        check_unique_over(self.indexes)
         self.key = "data.train"
         self.keep_all()
 
@@ -84,15 +52,24 @@ class CutStream(CutList):
 
     def read(self, seed: int) -> CutSet:
         """Read the kept cuts with their audio, shard by shard in an order drawn by a seed."""
-        longest = float(self.durations.max())
+        return CutSet(KeptCuts(self, seed))
 
-        def usable(cut: Cut) -> bool:
-            if any(source.type != "memory" for source in cut.recording.sources):
-                raise DataError(f"cut {cut.id}: its audio is not in the shard's tar; write the shards again")
-            return MIN_SECONDS <= cut.duration <= longest and self.has_text(cut)
 
-        cuts = CutSet.from_shar(fields=self.fields, shuffle_shards=True, stateful_shuffle=False, seed=seed)
-        return cuts.filter(usable)
+class KeptCuts:
+    """The kept cuts of a stream, read anew by every iteration."""
+
+    def __init__(self, stream: CutStream, seed: int):
+        self.indexes, self.seed = stream.indexes, seed
+        self.kept = np.zeros(int(stream.starts[-1]), dtype=bool)
+        self.kept[stream.kept] = True
+        self.starts = stream.starts
+
+    def __iter__(self) -> Iterator[Cut]:
+        order = list(range(len(self.indexes)))
+        random.Random(self.seed).shuffle(order)
+        for place in order:
+            kept = self.kept[self.starts[place] :]
+            yield from (cut for within, cut in enumerate(read_shard(self.indexes[place].shard)) if kept[within])
 
 
 class StreamPlan:
@@ -187,25 +164,6 @@ class StreamPlan:
 def is_shar(path: str) -> bool:
     """Tell whether a path is a Shar folder."""
     return Path(path).is_dir()
-
-
-def find_fields(folders: list[Path]) -> dict[str, list[str]]:
-    """Return the shards of each field, in one order.
-
-    Raises:
-        DataError: A folder is not one of Shar, or shards are missing.
-    """
-    fields: dict[str, list[str]] = {}
-    for folder in folders:
-        for path in sorted(folder.glob("*.[0-9]*.*")):
-            fields.setdefault(path.name.split(".")[0], []).append(str(path))
-        if not list(folder.glob("cuts.*")) or not list(folder.glob("recording.*")):
-            raise DataError(f"{folder} is no Shar folder with audio; expected cuts.*.jsonl.gz and recording.*.tar")
-    for name, paths in fields.items():
-        if len(paths) != len(fields["cuts"]):
-            both = f"{len(fields['cuts'])} shards of cuts, {len(paths)} of {name}"
-            raise DataError(f"{folders[0]}: {both}; copy all of them, or write them again")
-    return fields
 
 
 def duration_bins(durations: np.ndarray, buckets: int = 30) -> list[float]:

@@ -16,10 +16,13 @@ from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.cut import MixedCut
 from lhotse.cut.mixed import MixTrack
+from tiny import tiny_processor
 
 from egrecho_inner.data import index as module
+from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.errors import DataError, MachineError
+from egrecho_inner.text.labels import LabelEncoder
 
 
 def cut_of(name: str, seconds: float = 1.5, text: str | None = "one") -> MonoCut:
@@ -193,6 +196,42 @@ def test_a_line_that_is_no_cut_is_named_with_file_and_line(tmp_path, name: str, 
         CutIndex(tmp_path / name)
     assert not [p for p in tmp_path.rglob("*") if p.name == "digest"], "nothing looks like an index"
     assert not list(tmp_path.glob(".*/*")), "nothing half-made stays"
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
+def test_an_id_that_is_there_twice_is_refused_with_both_lines(tmp_path, name: str, monkeypatch) -> None:
+    cuts = [cut_of(each) for each in ("a", "b", "c", "b", "a")]
+    write(tmp_path / name, cuts)
+    with pytest.raises(DataError, match=rf"{name}:4: id 'b-0' is also in .*{name}:2 \(the first of 2\)"):
+        CutIndex(tmp_path / name)
+    write(tmp_path / name, cuts[:3])
+    with monkeypatch.context() as same:
+        same.setattr("egrecho_inner.data.columns.hash_id", lambda name: 7)  # one hash is not one id
+        assert len(CutIndex(tmp_path / name)) == 3
+    os.utime(tmp_path / name, (7, 7))
+    other = write(tmp_path / f"other-{name}", [cut_of("x"), cut_of("c")])
+    with pytest.raises(DataError, match=rf"other-{name}:2: id 'c-0' is also in .*{name}:3;"):
+        CutList([str(tmp_path / name), str(other)])
+
+
+def test_long_texts_are_tokenised_once_for_all_processes_and_starts(tmp_path, monkeypatch) -> None:
+    texts = ["short", "word " * 100, "ự" * 200, "x" * 441, None]
+    cuts = [cut_of(f"u{n}", text=text) for n, text in enumerate(texts)]
+    path = write(tmp_path / "cuts.jsonl", cuts)
+    labels = LabelEncoder(tiny_processor().tokenizer, "vi")
+    real, counted = LabelEncoder.length, []
+    monkeypatch.setattr(LabelEncoder, "length", lambda self, *a: counted.append(a[0]) or real(self, *a))
+
+    def left_out() -> dict[str, int]:
+        stream = CutList(str(path))
+        stream.keep_trainable(labels, max_skip_ratio=0.9)
+        return stream.left_out
+
+    expected = {"without supervision": 1, "over 448 tokens": 2}
+    assert left_out() == expected and [len(text) for text in counted] == [500, 200, 441]
+    assert left_out() == expected and len(counted) == 3, "kept with the index"
+    labels = LabelEncoder(tiny_processor().tokenizer, "vi", multilingual=False)
+    assert left_out() == expected and len(counted) == 6, "another way of counting"
 
 
 def test_manifests_that_are_missing_or_empty_are_refused(tmp_path) -> None:
