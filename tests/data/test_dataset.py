@@ -180,10 +180,11 @@ def test_a_long_text_with_a_special_token_is_left_to_be_skipped(tmp_path) -> Non
 
 def test_several_manifests_are_one_list(tmp_path, waves) -> None:
     more = write(tmp_path / "more.jsonl.gz", lined_up(tmp_path, [1.0, 2.0], ["one", "two"]))
-    cuts = CutList([more, waves, more])
-    ids = [cut.id for part in (more, waves, more) for cut in CutSet.from_file(part)]
+    last = write(tmp_path / "last.jsonl", [cut.with_id(f"{cut.id}-again") for cut in CutSet.from_file(more)])
+    cuts = CutList([more, waves, last])
+    ids = [cut.id for part in (more, waves, last) for cut in CutSet.from_file(part)]
     assert [cuts[i].id for i in range(len(cuts))] == ids and len(cuts.durations) == 10
-    assert cuts.digest == "+".join([CutList(more).digest, CutList(waves).digest, CutList(more).digest])
+    assert cuts.digest == "+".join([CutList(more).digest, CutList(waves).digest, CutList(last).digest])
     with pytest.raises(ConfigError, match="no manifest of cuts is given"):
         CutList([])
 
