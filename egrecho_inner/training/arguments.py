@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from egrecho_inner.config import read_yaml
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.training import devices
 from egrecho_inner.training.options import TrainOptions
 
 
@@ -24,7 +25,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         os.environ.setdefault("WANDB_DIR", str(outdir))
     cuda = torch.cuda.is_available()
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(outdir),
         max_steps=max_steps,
         learning_rate=options.learning_rate,
@@ -44,7 +45,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         per_device_train_batch_size=1,
         bf16=options.precision == "bf16",
         fp16=options.precision == "fp16",
-        tf32=True if cuda else None,
+        tf32=devices.tf32(),
         activation_checkpointing=options.gradient_checkpointing,
         # the re-entrant kind loses the gradient where the input needs none, as under LoRA
         activation_checkpointing_kwargs={"use_reentrant": False} if options.gradient_checkpointing else None,
@@ -77,6 +78,8 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         seed=options.seed,
         data_seed=options.seed,
     )
+    devices.use_one_gpu(arguments)
+    return arguments
 
 
 def check_options(options: TrainOptions) -> None:
@@ -87,6 +90,8 @@ def check_options(options: TrainOptions) -> None:
     """
     if options.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("train.precision fp16 needs a GPU; use fp32 here")
+    if options.precision == "bf16":
+        devices.check_bf16()
     if options.fsdp and not torch.cuda.is_available():
         raise ConfigError("train.fsdp needs GPUs (on a CPU accelerate would run plain DDP); leave it out here")
     if options.fsdp and options.deepspeed:

@@ -31,7 +31,7 @@ from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import is_multilingual
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.training import card, checkpoint, memory, strategy
+from egrecho_inner.training import card, checkpoint, devices, memory, strategy
 from egrecho_inner.training.adalora import AdaLora, is_adalora
 from egrecho_inner.training.arguments import training_arguments
 from egrecho_inner.training.best import Patience
@@ -95,6 +95,7 @@ def fit(
     strategy.check_launcher()
     strategy.name_accelerator()
     memory.bound_kernel_cache()
+    devices.use_deterministic_operations(train.deterministic)
     set_seed(train.seed)
     with contextlib.ExitStack() as stack:
         if os.environ.get("RANK", "0") == "0":
@@ -158,6 +159,7 @@ class Run:
                 return place
             if trained is None:
                 trained = self.model if adapt is None else adapt(self.model, max_steps)
+                strategy.check_model(trained, train)
             try:
                 trainer = self.make_trainer(trained, plan, finer, max_steps, halvings)
                 self.compare(folder)

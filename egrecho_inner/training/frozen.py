@@ -41,6 +41,7 @@ class FrozenEncoder:
         if ids:
             self.encoder.eval()  # no dropout: it is to say the same every time
             features, mask = sample["input_features"], sample.get("attention_mask")
-            device = next(self.encoder.parameters()).device
+            weight = next(self.encoder.parameters())
+            features = features.to(weight.device, weight.dtype)  # under DeepSpeed weights are bf16 or fp16
             with torch.no_grad():
-                sample["encoder_outputs"] = (self.cache(self.encoder, ids, features.to(device), mask),)
+                sample["encoder_outputs"] = (self.cache(self.encoder, ids, features, mask),)

@@ -83,6 +83,9 @@ class TrainOptions(Options, group="train"):
     """Processes that load data."""
     seed: Seed = 42
     """Of everything random."""
+    deterministic: bool | Literal["warn"] = False
+    """On a GPU: only operations that give the same bits each time, where another would be taken an error, or with
+    warn a warning; slower (docs/reliability.md)."""
     max_hours: PositiveFloat | None = None
     """Stop after this long, saved; leave room for one evaluation and one checkpoint before a scheduler's own limit."""
     nonfinite: Literal["stop", "skip"] = "stop"

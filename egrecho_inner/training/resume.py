@@ -19,6 +19,7 @@ from transformers import WhisperProcessor
 
 from egrecho_inner import __version__
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.training.devices import same_bits_need
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ FREE = {
     "data.max_skip_ratio",
     "train.workers", "train.logging_steps", "train.save_steps", "train.keep_checkpoints",
     "train.report_to", "train.max_hours", "train.nonfinite", "train.nonfinite_limit", "train.rehearse",
-    "train.auto_halve",
+    "train.auto_halve", "train.deterministic",
 }  # fmt: skip
 LONGER = ("train.max_steps", "train.num_epochs")
 DIGESTS = ("data", "dev", "model")
@@ -58,6 +59,7 @@ def facts_of(config: str, data: str, dev: str | None, model: str, world_size: in
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "python": platform.python_version(),
+            **same_bits_need(),
         },
     }
 
@@ -153,11 +155,9 @@ def check_same(folder: str, then: dict[str, Any], now: dict[str, Any], allow: Al
         )  # fmt: skip
     if then["world_size"] != now["world_size"]:
         check_reshard(folder, then, now, allow, sharded)
-    if then.get("versions") and then["versions"] != now["versions"]:
-        news = [
-            f"{k} {v} -> {now['versions'].get(k)}" for k, v in then["versions"].items() if v != now["versions"].get(k)
-        ]
-        logger.warning("other versions than before (%s): the run goes on, not bit for bit", listing(news))
+    old, new = then.get("versions") or {}, now["versions"]
+    if news := [f"{name} {old[name]} -> {new.get(name)}" for name in old if old[name] != new.get(name)]:
+        logger.warning("other versions or devices than before (%s): the run goes on, not bit for bit", listing(news))
 
 
 def check_reshard(folder: str, then: dict[str, Any], now: dict[str, Any], allow: Allowance, sharded: bool) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from egrecho_inner.errors import DataError, MachineError, ModelError
-from egrecho_inner.training import adalora, checkpoint
+from egrecho_inner.training import adalora, checkpoint, sharding
 from egrecho_inner.training.adalora import is_adalora
 from egrecho_inner.training.options import TrainOptions
 
@@ -68,25 +68,40 @@ class SavingTrainer(Trainer):
         self.saved_step = self.state.global_step
 
     def check_weights(self) -> None:
-        """Refuse to save what nobody could go on from.
+        """Refuse to save what nobody could go on from; every process must call it, and all refuse together.
 
         Raises:
             DataError: A trained weight is not finite.
         """
-        for name, weight in self.model.named_parameters():
-            if weight.requires_grad and not torch.isfinite(weight.detach()).all():
-                raise DataError(
-                    f"{name} holds NaN or infinite values at step {self.state.global_step}, which is not saved; lower "
-                    "train.learning_rate; the same command continues from the last checkpoint"
-                )
+        trained = ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
+        broken = next((name for name, weight in trained if not sharding.is_finite(weight)), None)
+        if any(broken := self.gathered(broken)):
+            name = next(filter(None, broken))
+            raise DataError(
+                f"{name} holds NaN or infinite values at step {self.state.global_step}, which is not saved; lower "
+                "train.learning_rate; the same command continues from the last checkpoint"
+            )
+
+    @staticmethod
+    def gathered(mine: Any) -> list[Any]:
+        """Return what every process has, by rank."""
+        if not dist.is_initialized():
+            return [mine]
+        everyone = [None] * dist.get_world_size()
+        dist.all_gather_object(everyone, mine)
+        return everyone
 
     def checkpoint_bytes(self) -> int:
-        """Estimate a checkpoint: the weights that are saved, and two moments for those that are trained."""
-        trained = sum(p.numel() * 4 for p in self.model.parameters() if p.requires_grad)
-        adapter = hasattr(self.model, "peft_config")
-        return 2 * trained + (
-            trained if adapter else sum(p.numel() * p.element_size() for p in self.model.parameters())
-        )
+        """Estimate a checkpoint: the weights that are saved, and what the optimizer keeps of those that are trained."""
+        sizes = [(sharding.numel(p), p.requires_grad) for p in self.model.parameters()]
+        trained = sum(size for size, is_trained in sizes if is_trained)
+        saved = trained if hasattr(self.model, "peft_config") else sum(size for size, _ in sizes)
+        if self.is_deepspeed_enabled:  # 16 bits but for the optimizer's fp32 weights and two moments
+            size = 4 if self.options.precision == "fp32" else 2
+            again = saved - trained if self.accelerator.state.deepspeed_plugin.zero_stage == 3 else saved
+            return size * (saved + again) + 12 * trained
+        copies = 2 if self.is_fsdp_enabled else 1  # FSDP continues from a file of its own
+        return copies * 4 * saved + 8 * trained
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
@@ -96,7 +111,10 @@ class SavingTrainer(Trainer):
             adalora.save_state(self.model, Path(output_dir))
         head = getattr(self.model, "ctc_head", None)
         if head is not None and self.args.should_save:
-            safetensors.torch.save_file(head.state_dict(), Path(output_dir) / CTC_HEAD)
+            # of a sharded model the state given is the gathered one
+            state = state_dict or {f"ctc_head.{name}": value for name, value in head.state_dict().items()}
+            found = {name.removeprefix("ctc_head."): v for name, v in state.items() if name.startswith("ctc_head.")}
+            safetensors.torch.save_file(found, Path(output_dir) / CTC_HEAD)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if is_adalora(self.model):
@@ -104,7 +122,7 @@ class SavingTrainer(Trainer):
             return
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         head = getattr(self.model, "ctc_head", None)
-        if head is not None:
+        if head is not None and not self.is_fsdp_enabled:  # FSDP's own file has it
             head.load_state_dict(safetensors.torch.load_file(Path(resume_from_checkpoint) / CTC_HEAD))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:

@@ -98,16 +98,19 @@ class DevScorer:
         """
         config = getattr(model, "module", model).config
         batches = CutBatches(self.cuts, self.labels, config.num_mel_bins)
-        device = next(model.parameters()).device
+        weight = next(model.parameters())
+        device, dtype = weight.device, weight.dtype  # under DeepSpeed bf16 or fp16
         sums = torch.zeros(2, dtype=torch.float64, device=device)  # NCCL moves nothing that lies elsewhere
         skipped: list[tuple[str, str]] = []
         for batch in self.batches():
             inputs = batches[batch]
             skipped += inputs["skipped"]
             inputs = {name: value.to(device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-            tokens = (inputs["labels"] != -100).sum().item()
-            if tokens:  # the mean of no token is NaN
-                sums += torch.tensor([model(**inputs).loss.item() * tokens, tokens], dtype=torch.float64, device=device)
+            labels = inputs.pop("labels")
+            inputs["input_features"] = inputs["input_features"].to(dtype)
+            logits = model(**inputs).logits.flatten(0, 1).float()  # or the loss would have the 8 bits of bf16
+            loss = torch.nn.functional.cross_entropy(logits, labels.flatten(), ignore_index=-100, reduction="sum")
+            sums += torch.stack([loss.double(), (labels != -100).sum().double()])
         if dist.is_initialized():
             dist.all_reduce(sums)
         self.leave_out(dict(gather(skipped)))

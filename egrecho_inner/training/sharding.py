@@ -1,27 +1,51 @@
-"""A whole model from one that lies in pieces on several processes (ZeRO-3, FSDP2), for decoding and saving.
+"""A plain copy of a model that is sharded over processes (ZeRO-3, FSDP2), for decoding, and for a frozen encoder.
 
-Decoding a sharded model would need every process at every token: processes with fewer cuts would wait for ever. So each
-gets a plain copy for as long as it decodes; every Whisper fits one device.
+In: a model after `accelerator.prepare`, unwrapped. Out: the model itself where it is not sharded, else a copy on each
+process. Decoding a sharded model would need every process at every token: processes with fewer cuts would wait for
+ever. Every Whisper fits one device.
 """
 
 import contextlib
 import copy
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from egrecho_inner.model.length import LengthEncoder
 from egrecho_inner.model.whisper import Whisper
+
+WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
+"""What activation checkpointing of FSDP and torch.compile put into the names of parameters."""
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Tell whether a model's parameters lie in pieces."""
+    """Tell whether a model's parameters are divided over processes."""
     return any(hasattr(p, "ds_id") or isinstance(p.data, DTensor) for p in model.parameters())
 
 
-def whole(model: nn.Module) -> nn.Module:
+def numel(parameter: nn.Parameter) -> int:
+    """Return how many numbers a parameter has over all processes; ZeRO-3's own count is 0 or its share."""
+    return getattr(parameter, "ds_numel", parameter.numel())
+
+
+def is_finite(parameter: nn.Parameter) -> bool:
+    """Tell whether the numbers that this process holds of a parameter are finite."""
+    held = getattr(parameter, "ds_tensor", parameter).detach()
+    held = held.to_local() if isinstance(held, DTensor) else held
+    return bool(torch.isfinite(held).all())
+
+
+def plain_name(name: str) -> str:
+    """Return a parameter's name without what wrappers put into it."""
+    for wrapper in WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
+
+
+def unsharded(model: nn.Module) -> nn.Module:
     """Return the model itself, or a plain copy where it is sharded; every process must call it.
 
     Args:
@@ -35,26 +59,41 @@ def whole(model: nn.Module) -> nn.Module:
         if isinstance(model, PeftModel):
             plain = get_peft_model(base, copy.deepcopy(model.peft_config["default"]))
     base.generation_config = model.generation_config
+    return filled(plain, model).eval()
+
+
+def unsharded_encoder(encoder: nn.Module) -> nn.Module:
+    """Return a Whisper's encoder itself, or a plain copy where it is sharded; every process must call it."""
+    if not is_sharded(encoder):
+        return encoder
+    with torch.random.fork_rng(devices=[]):
+        plain = LengthEncoder(encoder.config)
+    return filled(plain, encoder).requires_grad_(False).eval()
+
+
+def filled(plain: nn.Module, model: nn.Module) -> nn.Module:
+    """Give a plain module the values and types of a sharded one, on its device."""
     device = next(model.parameters()).device
-    pieces = dict(model.named_parameters())
+    parameters = {plain_name(name): value for name, value in model.named_parameters()}
+    buffers = {plain_name(name): value for name, value in model.named_buffers()}
     with torch.no_grad():
         for name, target in plain.named_parameters():
-            with gathered(pieces[name]) as value:
+            with gathered(parameters[name]) as value:
                 target.data = value.detach().to(device=device, copy=True)
         for name, buffer in plain.named_buffers():
-            buffer.copy_(model.get_buffer(name))
-    return plain.to(device).eval()
+            buffer.copy_(buffers[name])
+    return plain.to(device)
 
 
 @contextlib.contextmanager
-def gathered(piece: torch.Tensor) -> Any:
-    """Give the whole of one parameter for a moment."""
-    if isinstance(piece.data, DTensor):
-        yield piece.data.full_tensor()
-    elif hasattr(piece, "ds_id"):
+def gathered(parameter: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Give the full value of one parameter for a moment."""
+    if isinstance(parameter.data, DTensor):
+        yield parameter.data.full_tensor()
+    elif hasattr(parameter, "ds_id"):
         import deepspeed  # optional; there if a parameter has its mark
 
-        with deepspeed.zero.GatheredParameters([piece]):
-            yield piece.data
+        with deepspeed.zero.GatheredParameters([parameter]):
+            yield parameter.data
     else:
-        yield piece.data
+        yield parameter.data

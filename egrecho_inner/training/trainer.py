@@ -103,6 +103,8 @@ class WhisperTrainer(SavingTrainer):
             memory.rehearse(self.model, self.batches, self.plan, self.args.device, self.options.precision)
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         strategy.check(self, self.options)
+        if self.frozen is not None:
+            self.frozen.encoder = sharding.unsharded_encoder(self.frozen.encoder)
         return prepared
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -176,7 +178,8 @@ class WhisperTrainer(SavingTrainer):
         raise Interrupted(f"{self.stopped}: stopped at step {self.state.global_step}/{self.state.max_steps}; {step}")
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        with memory.named(inputs, self.plan.options, self.state.global_step):
+        step = self.state.global_step
+        with memory.named(inputs, self.plan.options, step), strategy.smallest_scale_named(step):
             return super().training_step(model, inputs, num_items_in_batch)
 
     def save_after_fault(self) -> Path | None:
@@ -209,13 +212,11 @@ class WhisperTrainer(SavingTrainer):
             DataError: By `train.nonfinite: stop`, or after too many of them.
         """
         self.tally.nonfinite += 1
-        step, scaler = self.state.global_step, self.accelerator.scaler
-        if scaler is not None and scaler.is_enabled():  # fp16: the scaler leaves the step out and lowers its scale
-            if scaler.get_scale() >= 1e-5:
+        step, scale = self.state.global_step, strategy.loss_scale(self)
+        if scale is not None:  # fp16: the scaler leaves the step out and lowers its scale
+            if scale >= strategy.MIN_SCALE:
                 return
-            raise DataError(
-                f"the fp16 loss scale fell to {scaler.get_scale():g} at step {step}; use train.precision bf16"
-            )
+            raise DataError(strategy.fallen_scale(f"{scale:g}", step))
         path = Path(self.args.output_dir) / f"nonfinite-{step}-rank{self.args.process_index}.json"
         checkpoint.write_json(path, {"step": step, "grad_norm": str(norm), "ids": self.tally.ids})
         if self.options.nonfinite == "skip" and self.tally.nonfinite <= self.options.nonfinite_limit:
@@ -294,8 +295,9 @@ class WhisperTrainer(SavingTrainer):
         began = time.perf_counter()
         scores = known
         if scores is None:
-            model = self.accelerator.unwrap_model(self.model)
-            scores = {f"eval_{name}": value for name, value in self.score(sharding.whole(model)).items()}
+            model = sharding.unsharded(self.accelerator.unwrap_model(self.model))
+            with self.accelerator.autocast():  # a copy of a sharded model has none of its own
+                scores = {f"eval_{name}": value for name, value in self.score(model).items()}
             runtime = time.perf_counter() - began
             cuts = scores.pop("eval_cuts", 0)
             scores["eval_runtime"] = round(runtime, 4)
