@@ -12,8 +12,7 @@ from pathlib import Path
 
 from egrecho_inner.config import run, to_yaml
 from egrecho_inner.data.sources.folder import SplitOptions
-from egrecho_inner.training.personal.assess import Scoring
-from egrecho_inner.training.personal.recipe import TuneOptions
+from egrecho_inner.training.personal.options import GuardOptions, Scoring, TuneOptions
 from egrecho_inner.training.personal.session import FolderOptions, PersonalRun
 
 
@@ -24,6 +23,7 @@ def personal(
     language: str | None = None,
     tune: TuneOptions = TuneOptions(),
     split: SplitOptions = SplitOptions(),
+    guard: GuardOptions = GuardOptions(),
     scoring: Scoring = Scoring(),
     max_skip_ratio: float = 0.1,
 ) -> None:
@@ -36,12 +36,13 @@ def personal(
         language: Code of the language of all recordings; null detects it.
         tune: How the recordings are learned.
         split: How they are divided where no CSV file says so.
+        guard: What must not be forgotten.
         scoring: How texts are compared.
         max_skip_ratio: Share of the recordings that may be unusable.
     """
     config = to_yaml(locals())
     data = FolderOptions(Path(folder), language, split, max_skip_ratio)
-    print(PersonalRun(data, Path(outdir), model_path, tune, scoring, config).complete())
+    print(PersonalRun(data, Path(outdir), model_path, tune, scoring, guard, config).complete())
 
 
 personal.positional = ["folder", "outdir"]

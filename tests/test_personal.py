@@ -13,7 +13,8 @@ from egrecho_inner.errors import ConfigError
 from egrecho_inner.personal import personal
 from egrecho_inner.text.scoring import score
 from egrecho_inner.training.personal.assess import Assessed, judge
-from egrecho_inner.training.personal.recipe import TuneOptions, peak_rate
+from egrecho_inner.training.personal.options import TuneOptions
+from egrecho_inner.training.personal.recipe import peak_rate
 
 SMALL = ["--tune.epochs", "1", "--tune.patience", "null", "--scoring.normalizer", "none", "--language", "en"]
 

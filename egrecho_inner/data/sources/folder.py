@@ -16,13 +16,14 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from egrecho_inner.data.sources.containers import SUFFIXES as CONTAINERS
 from egrecho_inner.data.sources.splits import (
     FEWEST_GROUPS,
     SPLITS,
     Split,
+    SplitOptions,
     draw_folds,
     draw_split,
     draw_splits,
@@ -50,32 +51,6 @@ class Clip:
     uid: str
     path: Path
     text: str
-
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """How clips are divided where no CSV file says so."""
-
-    dev: float = 0.2
-    """Share of the clips that chooses the best checkpoint."""
-    test: float = 0.2
-    """Share of the clips that nothing is chosen by."""
-    seed: int = 0
-    """Another seed, another draw."""
-    groups: Literal["auto", "sentence", "none"] = "auto"
-    """Clips that stay together: those of the same sentence, or none; auto takes sentences if there are 20 of them."""
-    session: str | None = None
-    """Regular expression on the UID; clips with the same first group are of one session and stay together."""
-    folds: int | None = None
-    """Cross-validation over this many folds instead of three splits; null takes at most 5 below `folds_below` clips."""
-    folds_below: int = 60
-    """Number of clips under which three splits would each be too small."""
-
-    def __post_init__(self) -> None:
-        if not (self.dev > 0 and self.test > 0 and self.dev + self.test < 0.8):
-            raise DataError(f"split.dev {self.dev:g} and split.test {self.test:g} must be above 0, together under 0.8")
-        if self.folds is not None and self.folds < 3:
-            raise DataError(f"split.folds is {self.folds}; expected at least 3, or null")
 
 
 @dataclass

@@ -10,9 +10,11 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
-from egrecho_inner.errors import DataError
+from egrecho_inner.config_types import NonNegativeInt, Options, PositiveInt, Seed, ShareBelowOne
+from egrecho_inner.errors import ConfigError, DataError
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -20,6 +22,35 @@ FEWEST_GROUPS = 20
 """With fewer different sentences than this, keeping each in one split would leave splits without common words."""
 FILLED = 0.6
 """Share of its intended size that a split has at least."""
+
+
+@dataclass(frozen=True)
+class SplitOptions(Options, group="split"):
+    """How clips are divided where no CSV file says so."""
+
+    dev: ShareBelowOne = 0.2
+    """Share of the clips that chooses the best checkpoint."""
+    test: ShareBelowOne = 0.2
+    """Share of the clips that nothing is chosen by."""
+    seed: Seed = 0
+    """Another seed, another draw."""
+    groups: Literal["auto", "sentence", "none"] = "auto"
+    """Clips that stay together: those of the same sentence, or none; auto takes sentences if there are 20 of them."""
+    session: str | None = None
+    """Regular expression on the UID; clips with the same first group are of one session and stay together."""
+    folds: PositiveInt | None = None
+    """Cross-validation over so many folds instead of three splits; null takes at most 5 below `folds_below` clips."""
+    folds_below: NonNegativeInt = 60
+    """Number of clips under which three splits would each be too small."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.dev > 0 and self.test > 0 and self.dev + self.test < 0.8):
+            raise ConfigError(
+                f"split.dev {self.dev:g} and split.test {self.test:g} must be above 0, together under 0.8"
+            )
+        if self.folds is not None and self.folds < 3:
+            raise ConfigError(f"split.folds is {self.folds}; expected at least 3, or null")
 
 
 def draw_splits(groups: Mapping[str, str], dev: float, test: float, seed: int) -> dict[str, Split]:

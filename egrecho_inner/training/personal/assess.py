@@ -22,16 +22,7 @@ from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
 from egrecho_inner.text.alignment import align, tokenize
 from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
 from egrecho_inner.text.scoring import Score, match_ids, percent, score
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How texts are compared."""
-
-    normalizer: str = "auto"
-    """Applied to both sides before scoring; auto is the language's own."""
-    metric: Literal["auto", "wer", "cer"] = "auto"
-    """Word or character errors; auto takes characters where words have no spaces between them."""
+from egrecho_inner.training.personal.options import Scoring
 
 
 @dataclass(frozen=True)
@@ -44,22 +35,12 @@ class Assessed:
     """(id, reference, hypothesis), normalised."""
     normalizer: str
 
-    def about(self) -> dict[str, Any]:
-        """Return the figures for a report."""
-        rate, interval = self.score.error_rate, bootstrap_interval(self.score.counts)
-        return {
-            "error_rate": rate,
-            "interval": interval,
-            "utterances": self.score.utterances,
-            "words": self.score.total,
-        }
-
 
 @dataclass(frozen=True)
 class Verdict:
     """What the tuned model is against the base."""
 
-    word: Literal["better", "worse", "within noise", "undecided"]
+    word: Literal["better", "worse", "within noise", "undecided", "forgets"]
     delta: float | None = None
     """Error rate of the tuned model minus that of the base."""
     low: float | None = None
@@ -101,6 +82,17 @@ def judge(base: Sequence[Assessed], tuned: Sequence[Assessed]) -> Verdict:
     return Verdict(word, found.delta, found.low, found.high)
 
 
+def about(parts: Sequence[Assessed]) -> dict[str, Any]:
+    """Return the figures of one set, or of several together."""
+    found = pool(parts)
+    return {
+        "error_rate": found.error_rate,
+        "interval": bootstrap_interval(found.counts),
+        "utterances": found.utterances,
+        "words": found.total,
+    }
+
+
 def pool(parts: Iterable[Assessed]) -> Score:
     """Score several sets as one."""
     parts = list(parts)
@@ -128,11 +120,11 @@ def write_text(path: Path, name: str, sets: dict[str, Assessed]) -> None:
     """Write the error rates of one model for people, a line for each set."""
     lines = [f"model: {name}"]
     for part, found in sets.items():
-        about, metric = found.about(), found.score.metric.upper()
-        low, high = about["interval"] or (None, None)
+        figures, metric = about([found]), found.score.metric.upper()
+        low, high = figures["interval"] or (None, None)
         lines.append(
-            f"{part}: {metric} {percent(about['error_rate'])} % (95 % interval {percent(low)} to {percent(high)}), "
-            f"{about['utterances']} utterances, {about['words']} reference tokens, normaliser {found.normalizer}"
+            f"{part}: {metric} {percent(figures['error_rate'])} % (95 % interval {percent(low)} to {percent(high)}), "
+            f"{figures['utterances']} utterances, {figures['words']} reference tokens, normaliser {found.normalizer}"
         )
     with atomic_file(path) as file:
         file.write(("\n".join(lines) + "\n").encode())

@@ -5,8 +5,6 @@ In: a few options, the base, the training cuts. Out: options of `fit()`. The def
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
@@ -15,63 +13,16 @@ from egrecho_inner.data.batching import BatchPlan
 from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.loading import window_of
 from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.training.options import TrainOptions, WindowOptions
+from egrecho_inner.training.personal.options import Policy, TuneOptions
 
-Policy = Literal["encoder", "encoder-top", "full", "lora"]
-POLICIES: tuple[Policy, ...] = ("encoder", "encoder-top", "full", "lora")
 SPEC_WARMUP = 50
 REFERENCE = 39e6, 3.75e-5
 """Parameters and peak learning rate of tiny: a fortieth of that of its training (Radford et al. 2022, table 17)."""
 EXPONENT = 0.58
 """That table's rates fall with the parameters to about this power, from tiny's 1.5e-3 to large's 1.75e-4."""
-
-
-@dataclass(frozen=True)
-class TuneOptions:
-    """How a small set of recordings is learned."""
-
-    policy: Policy | Literal["sweep"] = "encoder"
-    """What is trained: the encoder, its top layers, all, or an adapter of the encoder; sweep tries all four and takes
-    the best on dev."""
-    top_layers: int = 2
-    """Of the encoder, with policy encoder-top."""
-    epochs: float = 10.0
-    """Passes over the recordings at most."""
-    learning_rate: float | None = None
-    """Peak; null follows the model's size: tiny 3.8e-5, small 1.3e-5, large 4.4e-6, an adapter 30 times that."""
-    end_learning_rate: float = 0.1
-    """Where the schedule ends, as a share of the peak."""
-    power: float = 4.0
-    """Exponent of the polynomial schedule."""
-    warmup: float = 0.1
-    """Share of the steps in which the learning rate rises; never more than 50 steps."""
-    batch_size: int = 16
-    """Recordings of a step."""
-    evals_per_epoch: int = 2
-    """Evaluations on dev in an epoch."""
-    patience: int | None = 6
-    """Stop after this many evaluations without a better error rate; null never does."""
-    lora_r: int = 16
-    """Rank, with policy lora."""
-    seed: int = 42
-    """Of everything random."""
-    max_hours: float | None = None
-    """Stop after this long, saved; the same command continues."""
-
-    def __post_init__(self) -> None:
-        for name in ("top_layers", "epochs", "batch_size", "evals_per_epoch", "lora_r"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"tune.{name} is {getattr(self, name)}; expected more than 0")
-        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise ConfigError(f"tune.learning_rate is {self.learning_rate:g}; expected between 0 and 1, or null")
-
-    @property
-    def policies(self) -> tuple[Policy, ...]:
-        """What is tried."""
-        return POLICIES if self.policy == "sweep" else (self.policy,)
 
 
 def peak_rate(options: TuneOptions, policy: Policy, parameters: int) -> float:
@@ -88,9 +39,11 @@ def batch_options(options: TuneOptions, cuts: CutList) -> BatchOptions:
     return BatchOptions(max_duration=None, batch_size=max(1, min(options.batch_size, math.ceil(len(cuts) / 3))))
 
 
-def window_options(base: Whisper) -> WindowOptions:
-    """Return the length of the input: as short as the utterances, and 30 s at times if the base knows nothing else."""
-    return WindowOptions("longest" if window_of(base) == "longest" else "mixed")
+def window_options(options: TuneOptions) -> WindowOptions:
+    """Return the length of the input: as short as the utterances, and 30 s at times."""
+    if options.padded in (0.0, 1.0):
+        return WindowOptions("30s" if options.padded else "longest")
+    return WindowOptions("mixed", options.padded)
 
 
 def train_options(

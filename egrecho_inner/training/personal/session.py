@@ -3,8 +3,9 @@
 In: a folder of recordings, a base. Out: the run folder:
 
     cuts/                    manifests, the ledger `skipped.jsonl`
-    base/SET/  tuned/SET/    result folders on dev and test
+    base/SET/  tuned/SET/    result folders: dev and test, or fold0, fold1, ...; guard_dev and guard_test
     train/POLICY/            run folders of `fit()`
+    mixes/ALPHA/             base and tuned model mixed, where the tuned one forgot too much
     final/                   the model to use: the tuned one if it was adopted, else the base
     compare.json             every test recording, word by word, of both models
     report.json              written last; a run that has it is finished
@@ -17,7 +18,8 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +35,18 @@ from egrecho_inner.training import checkpoint
 from egrecho_inner.training.lock import RunLock
 from egrecho_inner.training.personal.assess import (
     Assessed,
-    Scoring,
     Verdict,
+    about,
     assess,
     compare_words,
     judge,
     write_json,
     write_text,
 )
-from egrecho_inner.training.personal.recipe import TuneOptions
-from egrecho_inner.training.personal.tune import Tuned, tune
+from egrecho_inner.training.personal.curve import extrapolate, write_parts
+from egrecho_inner.training.personal.guard import HALVES, choose_alpha, exceeds, open_guard
+from egrecho_inner.training.personal.options import GuardOptions, Scoring, TuneOptions
+from egrecho_inner.training.personal.tune import Tuned, Way, tune, tune_folds
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +68,18 @@ class FolderOptions:
     """Share of the recordings that may be unusable."""
 
 
+@dataclass
+class Findings:
+    """What a run found, as it goes into the report."""
+
+    notes: list[str]
+    base: dict[str, Assessed] = field(default_factory=dict)
+    tuned: dict[str, Assessed] = field(default_factory=dict)
+    tried: dict[str, Any] = field(default_factory=dict)
+    guard: dict[str, Any] | None = None
+    curve: dict[str, Any] | None = None
+
+
 class PersonalRun:
     """One run folder on its way to a verdict.
 
@@ -73,18 +89,27 @@ class PersonalRun:
         base: Folder or hub id.
         options: How the recordings are learned.
         scoring: How texts are compared.
+        guard: What must not be forgotten.
         config: All settings as YAML, kept in the run folder.
     """
 
     def __init__(
-        self, data: FolderOptions, outdir: Path, base: str, options: TuneOptions, scoring: Scoring, config: str
+        self,
+        data: FolderOptions,
+        outdir: Path,
+        base: str,
+        options: TuneOptions,
+        scoring: Scoring,
+        guard: GuardOptions,
+        config: str,
     ):
         self.data, self.outdir, self.base = data, outdir, base
         self.language = language_code(data.language) if data.language else None
-        self.options, self.scoring, self.config = options, scoring, config
+        self.options, self.scoring, self.guard, self.config = options, scoring, guard, config
         self.events = Events(outdir / NAME)
         self.began = time.monotonic()
         self.cuts: dict[str, Path] = {}
+        self.way = Way(base, self.language, options, scoring.normalizer)
 
     def complete(self) -> str:
         """Run every step that is not done; return the summary for people."""
@@ -109,26 +134,36 @@ class PersonalRun:
     def run(self) -> dict[str, Any]:
         """Prepare, measure, train, choose, measure, decide."""
         self.events.phase("preparing training")
-        data = self.prepare()
+        found = Findings(self.prepare().notes)
+        folds = sorted(name for name in self.cuts if name.startswith("fold"))
+        sets = folds or ["dev", "test"]
         self.events.phase("running base model evaluation")
-        base = self.measure(self.base, "base")
-        write_text(self.outdir / "basemodel_eval_result.txt", self.base, base)
+        found.base = self.measure_all(self.base, "base", [*sets, *(half for half in HALVES if half in self.cuts)])
+        write_text(self.outdir / "basemodel_eval_result.txt", self.base, found.base)
         self.events.phase("running training")
-        tuned, tried = self.train()
+        model = self.train_folds(found, folds) if folds else self.train(found)
         self.events.phase("saving best model")
+        if HALVES[0] in self.cuts:
+            model, found.guard = choose_alpha(
+                self.guard, self.base, model, found.base[HALVES[0]], self.outdir / "mixes", self.measure, not folds
+            )
         self.events.phase("running final model evaluation")
-        after = self.measure(tuned.folder, "tuned")
-        verdict = judge([base["test"]], [after["test"]])
-        self.release(tuned.folder if verdict.adopted else None)
+        sets = [] if folds else sets
+        found.tuned |= self.measure_all(model, "tuned", [*sets, *([HALVES[1]] if found.guard else [])])
+        decisive = folds or ["test"]
+        verdict = self.decide(found, decisive)
+        self.release(model if verdict.adopted else None)
         name = "tuned" if verdict.adopted else f"tuned, not adopted ({verdict.word}): keep {self.base}"
-        write_text(self.outdir / "final_eval_result.txt", name, after)
-        write_json(self.outdir / "compare.json", compare_words([base["test"]], [after["test"]]))
-        report = self.report(data, base, after, verdict, tried)
+        write_text(self.outdir / "final_eval_result.txt", name, found.tuned)
+        pairs = [[part[name] for name in decisive] for part in (found.base, found.tuned)]
+        write_json(self.outdir / "compare.json", compare_words(*pairs))
+        if self.options.curve and not folds:
+            found.curve = self.measure_curve(found)
         self.events.add(verdict=verdict.word)
-        return report
+        return self.report(found, decisive, verdict)
 
     def prepare(self) -> FolderData:
-        """Read and divide the folder, and write its cuts."""
+        """Read and divide the folder, and write its cuts and those of the guard."""
         place = self.outdir / "cuts"
         ledger = Ledger(place / "skipped.jsonl")
         data = read_folder(self.data.folder, self.data.split, ledger)
@@ -141,34 +176,73 @@ class PersonalRun:
         ledger.write(STAGE)
         ledger.check_limit(total, self.data.max_skip_ratio, str(data.folder))
         logger.info("%s: %s", data.folder, ledger.summary(total, "recordings"))
+        self.cuts |= open_guard(self.guard, place, self.language)
         return data
 
-    def measure(self, model: Path | str, name: str) -> dict[str, Assessed]:
-        """Evaluate a model on dev and test."""
-        found = {}
-        for part in ("dev", "test"):
-            place = self.outdir / name / part
-            found[part] = assess(model, self.cuts[part], place, self.language, self.scoring)
-            about = found[part].about()
-            self.events.add(model=name, set=part, error_rate=about["error_rate"], interval=about["interval"])
-            logger.info("%s on %s: %s %%", name, part, percent(about["error_rate"]))
+    def measure(self, model: Path | str, name: str, part: str) -> Assessed:
+        """Evaluate a model on one set."""
+        found = assess(model, self.cuts[part], self.outdir / name / part, self.language, self.scoring)
+        rate = found.score.error_rate
+        self.events.add(model=name, set=part, error_rate=rate, interval=about([found])["interval"])
+        logger.info("%s on %s: %s %%", name, part, percent(rate))
         return found
 
-    def train(self) -> tuple[Tuned, dict[str, Any]]:
-        """Train with every policy that is asked for; return the one that is best on dev, and all figures."""
-        best: Tuned | None = None
-        tried: dict[str, Any] = {}
+    def measure_all(self, model: Path | str, name: str, parts: list[str]) -> dict[str, Assessed]:
+        """Evaluate a model on several sets."""
+        return {part: self.measure(model, name, part) for part in parts}
+
+    def train(self, found: Findings) -> Path:
+        """Train with every policy that is asked for; return the one that is best on dev."""
+        tried: dict[str, Tuned] = {}
         for policy in self.options.policies:
-            began = time.monotonic()
-            found = tune(
-                self.base, [self.cuts["train"]], self.cuts["dev"], self.outdir / "train" / policy,
-                self.language, self.options, policy, self.scoring.normalizer,
-            )  # fmt: skip
-            tried[policy] = {"dev": found.best, "step": found.step, "seconds": round(time.monotonic() - began, 1)}
-            self.events.add(policy=policy, **tried[policy])
-            if best is None or (found.best is not None and found.best < best.best):
-                best = found
-        return best, tried
+            place = self.outdir / "train" / policy
+            tried[policy] = tune(self.way, [self.cuts["train"]], self.cuts["dev"], place, policy)
+            found.tried[policy] = tried[policy].about()
+            self.events.add(policy=policy, **found.tried[policy])
+        return min(tried.values(), key=lambda each: each.best if each.best is not None else 0.0).folder
+
+    def train_folds(self, found: Findings, folds: list[str]) -> Path:
+        """Train and test on every fold, then train on all recordings for as long as was best; return that model."""
+        manifests = {fold: self.cuts[fold] for fold in folds}
+        tried = {}
+        for policy in self.options.policies:
+            tried[policy] = tune_folds(self.way, manifests, self.outdir / "train", policy)
+            found.tried[policy] = tried[policy].about()
+            self.events.add(policy=policy, **found.tried[policy])
+        policy = min(tried, key=lambda name: tried[name].best)
+        for fold, model in tried[policy].models.items():
+            found.tuned[fold] = self.measure(model.folder, "tuned", fold)
+        found.notes.append(
+            f"{len(folds)} folds: each recording was tested by a model that had not learned it; the final model "
+            "learned them all"
+        )
+        place = self.outdir / "train" / f"{policy}-all"
+        return tune(self.way, list(manifests.values()), None, place, policy, tried[policy].steps).folder
+
+    def decide(self, found: Findings, decisive: list[str]) -> Verdict:
+        """Compare the tuned model with the base where nothing was chosen, and look at what it forgot."""
+        verdict = judge([found.base[name] for name in decisive], [found.tuned[name] for name in decisive])
+        if found.guard:
+            change = judge([found.base[HALVES[1]]], [found.tuned[HALVES[1]]])
+            found.guard |= {"forgotten": change.delta, "interval": [change.low, change.high], "word": change.word}
+            if verdict.adopted and exceeds(change, self.guard.budget):
+                return Verdict("forgets", verdict.delta, verdict.low, verdict.high)
+        return verdict
+
+    def measure_curve(self, found: Findings) -> dict[str, Any]:
+        """Train on parts of the recordings and see what more of them would give."""
+        policy = min(found.tried, key=lambda name: found.tried[name]["dev"])
+        points, shown = [], []
+        for fraction, part in write_parts(self.cuts["train"], self.options.curve, self.outdir / "cuts").items():
+            name = f"part{round(100 * fraction)}"
+            model = tune(self.way.longer(1 / fraction), [part], self.cuts["dev"], self.outdir / "train" / name, policy)
+            score = self.measure(model.folder, name, "test")
+            points.append((model.recordings, score.score.error_rate or 0.0))
+            shown.append({"recordings": model.recordings, **about([score])})
+        full = found.tuned["test"]
+        points.append((found.tried[policy]["recordings"], full.score.error_rate or 0.0))
+        shown.append({"recordings": points[-1][0], **about([full])})
+        return {"points": shown, **extrapolate(points, full.score.total)}
 
     def release(self, tuned: Path | None) -> None:
         """Put the model to use into `final/`: the tuned one, or the base where there is none better."""
@@ -181,41 +255,50 @@ class PersonalRun:
             save_folder(model, load_processor(self.base), working, window_of(model))
         checkpoint.publish(working, place)
 
-    def report(
-        self,
-        data: FolderData,
-        base: dict[str, Assessed],
-        after: dict[str, Assessed],
-        verdict: Verdict,
-        tried: dict[str, Any],
-    ) -> dict[str, Any]:
+    def report(self, found: Findings, decisive: list[str], verdict: Verdict) -> dict[str, Any]:
         """Return everything that was found."""
+        first = found.base[decisive[0]]
         return {
             "verdict": verdict.word,
             "adopted": verdict.adopted,
             "delta": verdict.delta,
             "interval": [verdict.low, verdict.high],
             "base": self.base,
-            "clips": {part: found.score.utterances for part, found in base.items()},
-            "base_scores": {part: found.about() for part, found in base.items()},
-            "tuned_scores": {part: found.about() for part, found in after.items()},
-            "metric": base["test"].score.metric,
-            "normalizer": base["test"].normalizer,
-            "tried": tried,
-            "notes": data.notes,
+            "metric": first.score.metric,
+            "normalizer": first.normalizer,
+            "base_scores": scores(found.base, decisive),
+            "tuned_scores": scores(found.tuned, decisive),
+            "tried": found.tried,
+            "guard": found.guard,
+            "curve": found.curve,
+            "notes": found.notes,
             "seconds": round(time.monotonic() - self.began, 1),
         }
 
 
+def scores(sets: Mapping[str, Assessed], decisive: list[str]) -> dict[str, Any]:
+    """Return the figures of every set, and under `test` those of all sets that decide."""
+    found = {name: about([part]) for name, part in sets.items()}
+    return found | {"test": about([sets[name] for name in decisive])}
+
+
 def summary(report: dict[str, Any]) -> str:
-    """Say in a few lines what a run found."""
-    metric = report["metric"].upper()
-    before, after = report["base_scores"]["test"], report["tuned_scores"]["test"]
-    lines = [
-        f"{name:6} {metric} {percent(part['error_rate']):>6} %  (95 % interval {interval(part['interval'])}), "
-        f"{part['utterances']} test recordings"
-        for name, part in (("base", before), ("tuned", after))
-    ]
+    """Write in a few lines what a run found."""
+    metric, lines = report["metric"].upper(), []
+    for name in ("base", "tuned"):
+        part = report[f"{name}_scores"]["test"]
+        lines.append(
+            f"{name:6} {metric} {percent(part['error_rate']):>6} %  (95 % interval {interval(part['interval'])}), "
+            f"{part['utterances']} test recordings"
+        )
+    if guard := report["guard"]:
+        lines.append(
+            f"others' recordings: {100 * guard['forgotten']:+.2f} points with {guard['alpha']:g} of the tuned weights "
+            f"(budget {100 * guard['budget']:g})"
+        )
+    if curve := report["curve"]:
+        more = ", ".join(f"{percent(rate)} % with {count} more" for count, rate in curve["expected"].items())
+        lines.append(f"more recordings: {more or 'no gain expected'}")
     if report["adopted"]:
         lines.append(f"better by {100 * -report['delta']:.2f} points: use final/")
     else:

@@ -1,14 +1,17 @@
-"""One training on a small set: a base and cuts in, a complete model folder out, whatever was trained.
+"""Trainings on a small set: a base and cuts in, a complete model folder out, whatever was trained.
 
 Thin over `fit()`: options from `recipe`, lower layers frozen where asked, an adapter merged into its base at the end.
 """
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from egrecho_inner.config import to_yaml
 from egrecho_inner.data.batching import BatchPlan
@@ -21,15 +24,31 @@ from egrecho_inner.model.options import ModelOptions
 from egrecho_inner.training import checkpoint
 from egrecho_inner.training.card import TRAINING, write_card
 from egrecho_inner.training.fit import fit
+from egrecho_inner.training.personal.options import Policy, TuneOptions
 from egrecho_inner.training.personal.recipe import (
-    Policy,
-    TuneOptions,
     batch_options,
     freeze_below,
     lora_options,
     train_options,
     window_options,
 )
+
+
+@dataclass(frozen=True)
+class Way:
+    """What all trainings of a run have in common."""
+
+    base: str
+    """Folder or hub id."""
+    language: str | None
+    """Code of the recordings' language."""
+    options: TuneOptions
+    normalizer: str
+    """Of the development error rate."""
+
+    def longer(self, factor: float) -> "Way":
+        """Return the same for so many times the epochs."""
+        return replace(self, options=replace(self.options, epochs=self.options.epochs * factor))
 
 
 @dataclass(frozen=True)
@@ -41,43 +60,71 @@ class Tuned:
     """Of the best checkpoint."""
     best: float | None
     """Its error rate on dev; None without dev."""
+    recordings: int
+    seconds: float
+
+    def about(self) -> dict[str, Any]:
+        """Return the figures for a report."""
+        return {"dev": self.best, "step": self.step, "recordings": self.recordings, "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class TunedFolds:
+    """A model for every fold, which it was not trained on."""
+
+    models: dict[str, Tuned]
+
+    @property
+    def best(self) -> float:
+        """Mean error rate on the folds' dev sets."""
+        return statistics.fmean(model.best for model in self.models.values())
+
+    @property
+    def steps(self) -> int:
+        """How long to train on all folds: as many passes as were best on those less the two held out."""
+        share = len(self.models) / (len(self.models) - 2)
+        return max(1, round(share * statistics.median(model.step for model in self.models.values())))
+
+    def about(self) -> dict[str, Any]:
+        """Return the figures for a report."""
+        models = self.models.values()
+        return {
+            "dev": self.best,
+            "step": self.steps,
+            "recordings": round(statistics.fmean(model.recordings for model in models)),
+            "seconds": round(sum(model.seconds for model in models), 1),
+        }
 
 
 def tune(
-    base: str,
-    train: Sequence[Path],
-    dev: Path | None,
-    outdir: Path,
-    language: str | None,
-    options: TuneOptions,
-    policy: Policy,
-    normalizer: str = "auto",
-    max_steps: int | None = None,
+    way: Way, train: Sequence[Path], dev: Path | None, outdir: Path, policy: Policy, max_steps: int | None = None
 ) -> Tuned:
     """Train one model, or continue where that was stopped.
 
     Args:
-        base: Folder or hub id.
+        way: Base and options.
         train: Manifests.
         dev: Manifest that chooses the best checkpoint; None trains `max_steps` and takes the end.
         outdir: The run folder.
-        language: Code of the recordings' language.
-        options: What the user chose.
         policy: What is trained.
-        normalizer: Of the development error rate.
         max_steps: Train exactly so long.
     """
-    model, processor = start_model(ModelOptions(base), load_processor(base), options.seed), load_processor(base)
-    data = DataOptions([str(path) for path in train], str(dev) if dev else None, language, normalizer=normalizer)
-    cuts = CutList(data.train)
-    batch, window = batch_options(options, cuts), window_options(model)
+    began, options = time.monotonic(), way.options
+    model, processor = (
+        start_model(ModelOptions(way.base), load_processor(way.base), options.seed),
+        load_processor(way.base),
+    )
+    sources = [str(path) for path in train]
+    data = DataOptions(sources, str(dev) if dev else None, way.language, normalizer=way.normalizer)
+    cuts = CutList(sources)
+    batch, window = batch_options(options, cuts), window_options(options)
     plan = BatchPlan(cuts.durations, batch, options.seed, padded_share=window.padded_share)
     how = train_options(options, policy, model, plan, max_steps)
     if policy == "encoder-top":
         freeze_below(model, options.top_layers)
     lora = lora_options(options)
     adapt = partial(add_adapter, options=lora, seed=options.seed) if policy == "lora" else None
-    settings = {"base": base, "policy": policy, "data": data, "batch": batch, "train": how, "window": window}
+    settings = {"base": way.base, "policy": policy, "data": data, "batch": batch, "train": how, "window": window}
     if adapt:
         settings["lora"] = asdict(lora)
     if policy == "encoder-top":
@@ -89,10 +136,20 @@ def tune(
     )  # fmt: skip
     made = json.loads((place / TRAINING).read_text(encoding="utf-8"))
     if adapt:
-        place = merge(base, place, outdir / "final")
+        place = merge(way.base, place, outdir / "final")
+    scores = [made["scores"][key] for key in ("eval_wer", "eval_cer") if key in made["scores"]]
     step = int(made["best"].removeprefix(checkpoint.PREFIX))
-    scores = {key: value for key, value in made["scores"].items() if key in ("eval_wer", "eval_cer")}
-    return Tuned(place, step, next(iter(scores.values()), None))
+    return Tuned(place, step, next(iter(scores), None), len(cuts), round(time.monotonic() - began, 1))
+
+
+def tune_folds(way: Way, folds: Mapping[str, Path], outdir: Path, policy: Policy) -> TunedFolds:
+    """Train a model for every fold: on all others but the next, which chooses its best checkpoint."""
+    names, models = list(folds), {}
+    for number, fold in enumerate(names):
+        dev = names[(number + 1) % len(names)]
+        train = [path for name, path in folds.items() if name not in (fold, dev)]
+        models[fold] = tune(way, train, folds[dev], outdir / f"{policy}-{fold}", policy)
+    return TunedFolds(models)
 
 
 def merge(base: str, adapter: Path, out: Path) -> Path:
