@@ -69,7 +69,7 @@ def merge_lora(
     shutil.rmtree(working, ignore_errors=True)
     working.parent.mkdir(parents=True, exist_ok=True)
     try:
-        save_folder(merged, processor, working, window)
+        save_folder(merged, processor, working, window, made.get("timestamps"))
         with torch.no_grad():
             prove(before, load_model(str(working)).eval()(**batch).logits)
         write_json(working / TRAINING, {"base": base, "input_window": window, **made, "adapter": adapter})
@@ -111,14 +111,18 @@ def proof_batch(
         return {"input_features": features, "decoder_input_ids": ids}
     labels = LabelEncoder(processor.tokenizer, language, multilingual=is_multilingual(model.get_base_model()))
     listed = CutList([manifest])
-    listed.keep_trainable(labels, max_skip_ratio=1.0)
+    remedy = "give --language CODE where they name none, or other --cuts"
+    try:
+        listed.keep_trainable(labels, max_skip_ratio=1.0)
+    except DataError as error:
+        raise DataError(f"{manifest}: {error}, so nothing is proven; {remedy}") from error
     first = range(min(4, len(listed)))
     tensors = CutBatches(listed, labels, config.num_mel_bins)[Batch(0, first, padded=False)]
     if not tensors["ids"]:
         name, reason = tensors["skipped"][0]
         raise DataError(
             f"{manifest}: none of its first {len(first)} cuts can be used, so nothing is proven: {name}: {reason}; "
-            "give --language CODE where they name none, or other --cuts"
+            f"{remedy}"
         )
     names = ("input_features", "attention_mask", "decoder_input_ids")
     return {name: tensors[name] for name in names}

@@ -145,7 +145,7 @@ def test_nothing_is_written_over_but_an_earlier_model_of_ours(adapter, base, tmp
 def test_a_merge_that_changes_the_logits_is_refused_and_leaves_nothing(adapter, base, monkeypatch) -> None:
     """A model that is saved wrongly is found out by loading it again."""
 
-    def save_wrongly(model, processor, folder, window) -> None:
+    def save_wrongly(model, processor, folder, window, timestamps) -> None:
         with torch.no_grad():
             model.model.decoder.layer_norm.weight *= 1.1
         save_folder(model, processor, folder, window)

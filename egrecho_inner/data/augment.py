@@ -60,8 +60,7 @@ class Augmenter:
         options = self.options
         if speed is None:
             speed = self.speed(utterance_id, epoch)
-        if len(samples) / speed <= WHISPER_FRAMES * HOP:
-            samples = effects.change_speed(samples, speed)
+        samples = effects.change_speed(samples, applied(speed, len(samples)))
         if rng := self._turn(options.reverb, "reverb", utterance_id, epoch):
             samples = effects.reverberate(samples, _load_response(self.rooms[rng.integers(len(self.rooms))]))
         if (rng := self._turn(options.musan, "musan", utterance_id, epoch)) and not options.musan.stored:
@@ -112,6 +111,11 @@ class Augmenter:
             return None
         rng = self._rng(effect, utterance_id, epoch)
         return rng if rng.random() < options.probability else None
+
+
+def applied(speed: float, num_samples: int) -> float:
+    """Return the speed at which an utterance is played: its own where it would become longer than the window."""
+    return speed if num_samples / speed <= WHISPER_FRAMES * HOP else 1.0
 
 
 class SpecMasks(NamedTuple):

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 class CutBatches(Dataset[dict[str, Any]]):
     """Make the tensors of a batch; indexed by `Batch`, not by number."""
 
+    timed = False
+    """Whether timestamps inside a window are learned, so that a model can be followed by them through long audio."""
+
     def __init__(self, cuts: CutList, labels: LabelEncoder, n_mels: int, augmenter: Augmenter | None = None):
         self.cuts, self.labels, self.n_mels, self.augmenter = cuts, labels, n_mels, augmenter
         self.waves = False

@@ -80,7 +80,8 @@ class TargetOptions(Options, group="targets"):
     text: Source = "reference"
     """The true transcript, or the teacher's."""
     timestamps: ClosedUnitInterval = 0.0
-    """Probability that a cut with timed segments is learned with timestamps."""
+    """Probability that a cut is learned with timestamps: of its timed parts, or of its beginning and end. A teacher's
+    text has them where it was decoded with timestamps."""
     previous: ClosedUnitInterval = 0.0
     """Probability that a cut with a known previous text has it as a prompt."""
 

@@ -8,7 +8,10 @@ is the same run. With `beside_reference` a batch has a second set of targets, fr
 Left out: a second audio, noise in the prompt.
 """
 
-from dataclasses import dataclass
+import contextlib
+import logging
+import os
+from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
@@ -16,14 +19,16 @@ import numpy as np
 import torch
 from lhotse.cut import Cut
 
-from egrecho_inner.data.augment import Augmenter
+from egrecho_inner.data.augment import Augmenter, applied
 from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.logit_cache import Choice, LogitCache, lay_out
 from egrecho_inner.data.options import TargetOptions
 from egrecho_inner.data.transcripts import Transcript, reference_of, transcript_of
 from egrecho_inner.errors import DataError
-from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels, pad_labels
+from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels, Segment, pad_labels
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,15 @@ class TargetBatches(CutBatches):
     ):
         super().__init__(cuts, labels, n_mels, augmenter)
         self.options, self.seed, self.beside_reference, self.cache = options, seed, beside_reference, cache
+        if options.timestamps:
+            parts = count_parts(cuts, options)
+            self.timed = max(parts, default=0) > 1
+            if parts and not max(parts) and os.environ.get("RANK", "0") == "0":
+                logger.warning(
+                    "targets.timestamps %g has no effect: none of %d cuts looked at has times in its %s text; "
+                    "label with --decode.timestamps true, or pack utterances (egrecho pack)",
+                    options.timestamps, len(parts), options.text,
+                )  # fmt: skip
 
     def label(self, cut: Cut, epoch: int) -> Lesson:
         """Return decoder inputs and targets of a cut in an epoch.
@@ -68,6 +82,8 @@ class TargetBatches(CutBatches):
         """
         transcript = transcript_of(cut, self.options.text)
         timestamps, previous = choose(self.options, self.seed, epoch, cut.id)
+        if timestamps and self.augmenter is not None:
+            transcript = played(transcript, applied(self.augmenter.speed(cut.id, epoch), cut.num_samples))
         made = encode(transcript, self.labels, timestamps, previous, cut.id)
         reference, top = None, None
         if self.beside_reference:
@@ -90,6 +106,31 @@ class TargetBatches(CutBatches):
             ids, log_q = lay_out(labels, [getattr(each, "top", None) for each in labels])
             batch |= {"top_ids": torch.from_numpy(ids), "top_log_q": torch.from_numpy(log_q)}
         return batch
+
+
+def count_parts(cuts: CutList, options: TargetOptions, most: int = 64) -> list[int]:
+    """Count the timed parts of some cuts, spread over all, that have a text; fewer are returned where others have none.
+
+    Args:
+        cuts: What is trained on.
+        options: Which text.
+        most: Cuts to look at.
+    """
+    found = []
+    for position in range(0, len(cuts), max(len(cuts) // most, 1)):
+        with contextlib.suppress(DataError):  # counted when it is its turn
+            transcript = transcript_of(cuts[position], options.text)
+            if transcript.text:
+                found.append(len(transcript.segments))
+    return found
+
+
+def played(transcript: Transcript, speed: float) -> Transcript:
+    """Return a transcript with the times it has when its audio is played at another speed."""
+    if speed == 1.0:
+        return transcript
+    segments = tuple(Segment(each.start / speed, each.end / speed, each.text) for each in transcript.segments)
+    return replace(transcript, segments=segments)
 
 
 def choose(options: TargetOptions, seed: int, epoch: int, cut_id: str) -> tuple[bool, bool]:

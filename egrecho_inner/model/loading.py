@@ -241,7 +241,9 @@ def refuse_code(path: str, file: str, named: object) -> None:
         )
 
 
-def save_folder(model: Whisper, processor: WhisperProcessor, folder: str | Path, window: Window) -> None:
+def save_folder(
+    model: Whisper, processor: WhisperProcessor, folder: str | Path, window: Window, timestamps: bool | None = None
+) -> None:
     """Save everything that programs look for in a Whisper folder; the caller renames it into place.
 
     Args:
@@ -249,8 +251,12 @@ def save_folder(model: Whisper, processor: WhisperProcessor, folder: str | Path,
         processor: Tokenizer and feature extractor, saved in today's and in the older single-file form.
         folder: Where to.
         window: The input the model was trained with; `egrecho eval` reads it from config.json.
+        timestamps: Whether it was trained on the times of parts, to be followed by them through long audio; None leaves
+            what its config says. `egrecho eval` reads it there too.
     """
     model.config.input_window = window
+    if timestamps is not None:
+        model.config.timestamps = timestamps
     model.config.ctc_weight = 0.0
     model.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)

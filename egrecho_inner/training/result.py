@@ -75,9 +75,10 @@ def save_result(
             shell.generation_config = model.generation_config
             model = shell
         load_weights(model, source)
-        save_folder(model, processor, working, window)
+        save_folder(model, processor, working, window, trainer.batches.timed)
     made = {
         "input_window": window,
+        "timestamps": trainer.batches.timed,
         # what an adapter's tensors do not show of the model they belong to
         "vocab_size": model.config.vocab_size,
         "num_mel_bins": model.config.num_mel_bins,

@@ -1,5 +1,6 @@
 """What is learned for a cut: chosen afresh for every epoch, the same on every resume, never malformed."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from tiny import speech_cut, tiny_processor
 
+from egrecho_inner.data.augment import Augmenter
 from egrecho_inner.data.batching import Batch
-from egrecho_inner.data.options import TargetOptions
+from egrecho_inner.data.options import AugmentOptions, SpeedOptions, TargetOptions
 from egrecho_inner.data.targets import TargetBatches, choose
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels
@@ -73,6 +75,38 @@ def test_the_prefix_is_whole_with_and_without_times(tmp_path: Path, labels: Labe
         made = label(cut_of(tmp_path), labels, TargetOptions("teacher", timestamps=share))
         assert names(made.inputs) == ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", *begin]
         assert labels.decode(made.targets[:-1]) in ("won too", "won  too")
+
+
+def test_a_plain_utterance_has_the_times_of_its_beginning_and_end(tmp_path: Path, labels: LabelEncoder) -> None:
+    cut = speech_cut(tmp_path, "u", 1.5, "one two")
+    made = label(cut, labels, TargetOptions(timestamps=1.0))
+    assert names(made.inputs) == ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|0.00|>", "<|1.50|>"]
+    assert names(label(cut, labels, TargetOptions()).inputs)[-1] == "<|notimestamps|>"
+    cut.supervisions[0].text = ""
+    assert names(label(cut, labels, TargetOptions(timestamps=1.0)).inputs) == ["<|startoftranscript|>", "<|nospeech|>"]
+
+
+def test_times_are_those_of_the_audio_as_it_is_played(tmp_path: Path, labels: LabelEncoder) -> None:
+    options = AugmentOptions(spec_augment=None, speed=SpeedOptions(factors=(1.25,)))
+    cuts = [speech_cut(tmp_path, "u", 1.5, "one two"), speech_cut(tmp_path, "long", 29.0, "one")]
+    batches = TargetBatches(cuts, labels, 80, Augmenter(options, 0), options=TargetOptions(timestamps=1.0))
+    assert names(batches.label(cuts[0], 0).inputs)[-2:] == ["<|0.00|>", "<|1.20|>"]
+    assert batches.features(cuts[0], 0)[1] == 120
+    slow = AugmentOptions(spec_augment=None, speed=SpeedOptions(factors=(0.9,)))
+    batches = TargetBatches(cuts, labels, 80, Augmenter(slow, 0), options=TargetOptions(timestamps=1.0))
+    assert names(batches.label(cuts[1], 0).inputs)[-1] == "<|29.00|>", "it would be over 30 s, and keeps its speed"
+
+
+def test_timestamps_that_no_cut_has_are_reported(
+    tmp_path: Path, labels: LabelEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("egrecho_inner").propagate = True
+    with caplog.at_level(logging.WARNING, logger="egrecho_inner"):
+        for cut, source in ((cut_of(tmp_path), "teacher"), (speech_cut(tmp_path, "v", 1.0, "one"), "reference")):
+            TargetBatches([cut], labels, 80, options=TargetOptions(source, timestamps=1.0))
+        assert not caplog.text
+        TargetBatches([cut_of(tmp_path, segments=[])], labels, 80, options=TargetOptions("teacher", timestamps=0.2))
+    assert "targets.timestamps 0.2 has no effect: none of 1 cuts" in caplog.text
 
 
 def test_a_broken_off_text_is_not_taught_to_end(tmp_path: Path, labels: LabelEncoder) -> None:

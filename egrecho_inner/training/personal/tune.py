@@ -160,7 +160,7 @@ def merge(base: str, adapter: Path, out: Path) -> Path:
     merged = load_adapter(load_model(base), adapter).merge_and_unload(safe_merge=True)
     working = out.with_name(f".{out.name}.writing")
     shutil.rmtree(working, ignore_errors=True)
-    save_folder(merged, load_processor(base), working, made["input_window"])
+    save_folder(merged, load_processor(base), working, made["input_window"], made.get("timestamps"))
     checkpoint.write_json(working / TRAINING, {**made, "base": base, "adapter": str(adapter)})
     write_card(working)
     checkpoint.publish(working, out)
