@@ -1,5 +1,8 @@
 """The planner: what it counts is what is there, and its answers move the right way."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +12,7 @@ from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.plan import plan, shape
 from egrecho_inner.training import flops
-from egrecho_inner.training.footprint import activations, footprint, shell, trained_parameters
+from egrecho_inner.training.footprint import BUCKET, activations, footprint, shell, trained_parameters
 
 
 def small() -> Whisper:
@@ -65,11 +68,38 @@ def test_published_sizes() -> None:
 
 
 def test_sharding_divides_what_it_says() -> None:
-    whole, two, three = (footprint(100, 100, 0.0, sharding, 4, half=False) for sharding in ("none", "zero2", "zero3"))
-    assert (two.weights, two.gradients, two.optimizer) == (whole.weights, whole.gradients / 4, whole.optimizer / 4)
+    size = 10**9
+    whole, one, two, three = (
+        footprint(size, size, 0.0, sharding, 4, half=False) for sharding in ("none", "zero1", "zero2", "zero3")
+    )
+    buckets = 8 * BUCKET
+    assert (two.weights, two.gradients - buckets) == (whole.weights, whole.gradients / 4)
+    assert one.gradients - buckets == whole.gradients
+    # two moments, and DeepSpeed's own fp32 weights
+    assert two.optimizer == one.optimizer == (whole.optimizer + 4 * size) / 4
     assert three.weights == whole.weights / 4
-    offloaded = footprint(100, 100, 0.0, "zero2+offload", 4, half=False)
-    assert offloaded.optimizer == 0 and offloaded.host == whole.optimizer
+    offloaded = footprint(size, size, 0.0, "zero2+offload", 4, half=False)
+    assert offloaded.optimizer == 0 and offloaded.host == 4 * two.optimizer
+
+
+@pytest.mark.parametrize("path", sorted(Path("config").glob("ds_*.json")), ids=lambda path: path.stem)
+def test_gradients_travel_in_the_buffers_that_are_counted(path: Path) -> None:
+    bucket = json.loads(path.read_text())["zero_optimization"]["reduce_bucket_size"]
+    assert bucket == BUCKET  # DeepSpeed's own default takes 4 GB of every GPU
+    assert max(p.numel() for p in shell(shape("large-v3")).parameters()) < bucket
+
+
+@pytest.mark.parametrize(
+    ("device", "known"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100"), ("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("Tesla T4", "T4"), ("NVIDIA A10G", "A10G"), ("NVIDIA L40", "L40"), ("NVIDIA GH200 480GB", "GH200"),
+        ("NVIDIA RTX A4000", None), ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+    ],
+)  # fmt: skip
+def test_a_gpu_is_known_by_its_full_name(device: str, known: str | None) -> None:
+    assert flops.peak_name(device) == known
 
 
 def test_flops_of_a_forward_pass_are_those_torch_counts() -> None:

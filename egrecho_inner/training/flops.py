@@ -12,9 +12,10 @@ from torch import nn
 
 PEAKS = {
     # dense TFLOP/s of tensor cores: (bf16 or fp16, fp32 as TF32 or plain), from the makers' data sheets
-    "H200": (989, 494), "H100": (989, 494), "A100": (312, 156), "A40": (150, 75), "A10": (125, 62), "L40S": (362, 183),
-    "L4": (121, 60), "V100": (125, 15.7), "T4": (65, 8.1), "RTX 3090": (71, 35.6), "RTX 4090": (165, 82.6),
-    "B200": (2250, 1100),
+    "B200": (2250, 1100), "GH200": (989, 494), "H200": (989, 494), "H100": (989, 494), "H100 NVL": (835, 417),
+    "H100 PCIe": (756, 378), "A100": (312, 156), "A40": (150, 75), "A30": (165, 82), "A10": (125, 62), "A10G": (70, 35),
+    "L40S": (362, 183), "L40": (181, 90), "L4": (121, 60), "V100": (125, 15.7), "T4": (65, 8.1), "RTX A6000": (155, 77),
+    "RTX 3090": (71, 35.6), "RTX 4090": (165, 82.6),
 }  # fmt: skip
 
 
@@ -57,10 +58,14 @@ def forward(config: Any, frames: int, tokens: int, mels: int) -> tuple[float, fl
 
 def peak(device: torch.device, precision: str) -> float | None:
     """Return the operations per second that the maker of a GPU states; None of others and of a CPU."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        known = [
-            values for key, values in PEAKS.items() if key in name.replace("-", " ").split() or f" {key}" in f" {name}"
-        ]
-        return 1e12 * known[0][0 if precision != "fp32" else 1] if known else None
-    return None  # of a CPU none is known: measured by a matrix product, training reached 169 %
+    if device.type != "cuda":
+        return None  # of a CPU none is known: measured by a matrix product, training reached 169 %
+    name = peak_name(torch.cuda.get_device_name(device))
+    return None if name is None else 1e12 * PEAKS[name][0 if precision != "fp32" else 1]
+
+
+def peak_name(device: str) -> str | None:
+    """Return the entry of PEAKS for a GPU's full name ("NVIDIA A100-SXM4-80GB" is an A100), None if it has none."""
+    words = set(device.replace("-", " ").split())
+    fitting = [name for name in PEAKS if words.issuperset(name.split()) and "Laptop" not in words]
+    return max(fitting, key=lambda name: len(name.split()), default=None)

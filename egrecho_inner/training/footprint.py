@@ -21,6 +21,8 @@ SLACK = 1.2e9
 """Bytes of CUDA's context and of fragments between tensors."""
 LOGITS = 3
 """Copies of the vocabulary-wide matrix alive at once: logits, their fp32 form, their gradient."""
+BUCKET = 100_000_000
+"""Gradients that DeepSpeed sends at a time: `reduce_bucket_size` of config/ds_*.json, held twice to overlap."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,11 @@ def activations(
 def footprint(
     total: int, trained: int, kept: float, sharding: Sharding = "none", processes: int = 1, half: bool = True
 ) -> Footprint:
-    """Divide weights (fp32 masters), gradients and two moments over processes as a method does.
+    """Divide weights, gradients and optimizer over processes as a method does.
+
+    Without sharding weights and gradients are fp32, and autocast keeps a 16-bit copy of the weights in use. DeepSpeed's
+    weights and gradients have 16 bits; the optimizer holds the fp32 weights beside its two moments, and every process
+    two buffers in which gradients travel.
 
     Args:
         total: Parameters of the model.
@@ -110,15 +116,16 @@ def footprint(
         kept: Bytes of activations.
         sharding: What is divided, and whether the optimizer lives in the machine's memory.
         processes: Over how many.
-        half: Autocast keeps a 16-bit copy of the weights in use.
+        half: bf16 or fp16.
     """
-    stage = 0 if sharding == "none" else int(sharding[4])
+    if sharding == "none":
+        return Footprint((6 if half else 4) * total, 4 * trained, 8 * trained, kept)
+    stage, size = int(sharding[4]), 2 if half else 4
     share = [1 / processes if stage >= least else 1 for least in (3, 2, 1)]
-    weights = 4 * total * share[0] + (2 * total * (share[0] if stage == 3 else 1) if half else 0)
-    gradients, optimizer = 4 * trained * share[1], 8 * trained * share[2]
+    weights, gradients, optimizer = size * total * share[0], size * trained * share[1], 12 * trained * share[2]
     host = 0.0
     if sharding.endswith("offload"):
         host, optimizer = optimizer, 0.0
         if stage == 3:
-            host, weights = host + weights, 4 * total / 12  # a few layers at a time
-    return Footprint(weights, gradients, optimizer, kept, host * processes)
+            host, weights = host + weights, size * total / 12  # a few layers at a time
+    return Footprint(weights, gradients + 2 * size * BUCKET, optimizer, kept, host * processes)
