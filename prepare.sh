@@ -95,7 +95,9 @@ fi
 
 if at_stage 1; then
   importing=(--prefix "$prefix" --out "$manifests" --ids "$ids")
-  for split in $splits; do importing+=(--other_splits+ "$data_root/$split"); done
+  for split in train val test $splits; do  # all there are, so that a split prepared alone gets the same ids
+    [ ! -d "$data_root/$split" ] || importing+=(--other_splits+ "$data_root/$split")
+  done
   for split in $splits; do
     log "stage 1: import $data_root/$split"
     egrecho import-kaldi "$data_root/$split" --split "$split" "${importing[@]}" \

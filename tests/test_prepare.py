@@ -182,6 +182,11 @@ def test_splits_that_share_ids_just_work_and_audio_is_decoded_once(corpus, tmp_p
     assert ids == {split: [f"x-{split}-t1-0", f"x-{split}-t2-0"] for split in ids}
     scans = [Path(scan["path"]).name for scan in lines(tmp_path / "data/manifests/x_scans.jsonl")]
     assert sorted(scans) == ["long a.flac", "t1.wav"]
+    for path in (tmp_path / "data/manifests").glob("x_*_val.jsonl"):
+        path.unlink()
+    done = prepare(*options[:-1], "train", "--stage", 1, "--stop_stage", 2, "--perturb_speed", "false")
+    again = [cut["id"] for cut in lines(tmp_path / "data/cuts/x_cuts_train.jsonl")]
+    assert done.returncode == 0 and again == ids["train"], "a split prepared alone gets the same ids"
     done = prepare(*options, "--stage", 1, "--stop_stage", 1, "--ids", "keep")
     assert done.returncode == 3 and "val/text:1: id t1 is also in" in done.stderr
 

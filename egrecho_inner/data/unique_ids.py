@@ -6,6 +6,7 @@ an id twice. Audio decides whether two utterances are the same, never their ids:
 """
 
 import glob
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +45,11 @@ def find_clashes(data: DataDir, others: Iterable[Path], manifests: Iterable[Path
     """
     found: dict[str, Clash] = {}
     own = data.path.resolve()
-    places = [place for path in others if path.resolve() != own for place in _of_tables(path)]
-    for name, id, there in (*places, *(place for path in manifests for place in _of_manifest(path))):
+    shared = [_in_tables(path, data) for path in others if path.resolve() != own]
+    shared += [_in_manifest(path, data) for path in manifests]
+    for name, id, there in itertools.chain.from_iterable(shared):
         table = data.tables[name]
-        if id in table.rows and id not in found:
-            found[id] = Clash(id, f"{table.path}:{table.lines[id]}", there)
+        found.setdefault(id, Clash(id, f"{table.path}:{table.lines[id]}", there))
     return [found[id] for id in sorted(found)]
 
 
@@ -90,22 +91,24 @@ def put_before(begin: str, manifests: Manifests) -> None:
         supervision["id"], supervision["recording_id"] = begin + supervision["id"], begin + supervision["recording_id"]
 
 
-def _of_tables(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield table, id and place of every utterance and recording of a data directory."""
+def _in_tables(path: Path, data: DataDir) -> Iterator[tuple[str, str, str]]:
+    """Yield table, id and place of what another data directory has, too."""
     for name in ("text", "wav.scp"):
+        ours = {id.encode() for id in data.tables[name].rows}
         try:
             with open(path / name, "rb") as file:
                 for number, line in enumerate(file, 1):
                     fields = line.removeprefix(b"\xef\xbb\xbf").split(None, 1)
-                    if fields:
-                        yield name, fields[0].decode(errors="replace"), f"{path / name}:{number}"
+                    if fields and fields[0] in ours:
+                        yield name, fields[0].decode(), f"{path / name}:{number}"
         except OSError as error:
             reason = f"{error.strerror}; give data directories of the same corpus (--other_splits)"
             raise DataError(f"{path / name}: {reason}") from error
 
 
-def _of_manifest(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield table, id and place of every supervision and its recording."""
+def _in_manifest(path: Path, data: DataDir) -> Iterator[tuple[str, str, str]]:
+    """Yield table, id and place of what the supervisions of another split have, too."""
+    utterances, recordings = data.tables["text"].rows, data.tables["wav.scp"].rows
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -113,5 +116,7 @@ def _of_manifest(path: Path) -> Iterator[tuple[str, str, str]]:
                 utterance, recording = row["id"], row["recording_id"]
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(f"{path}:{number}: no supervision ({error!r}); import that split again") from error
-            yield "text", utterance, f"{path}:{number}"
-            yield "wav.scp", recording, f"{path}:{number}"
+            if utterance in utterances:
+                yield "text", utterance, f"{path}:{number}"
+            if recording in recordings:
+                yield "wav.scp", recording, f"{path}:{number}"
