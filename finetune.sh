@@ -75,18 +75,18 @@ fi
 split "$overrides"
 training+=(${words[@]+"${words[@]}"})
 
+if [ -z "$test_cuts" ] && [ -n "$dev_cuts" ]; then
+  log "no test set: evaluated on $dev_cuts, which also chooses the best checkpoint, so the error rate is a little too good"
+fi
+evaluated=${test_cuts:-$dev_cuts}
+
 evaluate() {
-  local cuts="$test_cuts"
-  if [ -z "$cuts" ]; then
-    cuts="$dev_cuts"
-    [ -n "$cuts" ] || die "nothing to evaluate on: neither ${prefix}_cuts_test nor ${prefix}_cuts_val is there; give --test_cuts FILE"
-    log "no test set: evaluated on $cuts, which chose the best checkpoint, so that the error rate is a little too good"
-  fi
-  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$1" --cuts "$cuts" --outdir "$2"
+  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$1" --cuts "$evaluated" --outdir "$2"
   egrecho report-scores "$2" --out "$2/report.html"
 }
 
 if at_stage -1; then
+  [ -n "$evaluated" ] || die "neither ${prefix}_cuts_test nor ${prefix}_cuts_val is there to evaluate on; give --test_cuts FILE"
   log "stage -1: evaluate the untouched $model_name"
   evaluate "$model_name" "$exp/orig/eval"
 fi
@@ -97,9 +97,13 @@ if at_stage 0; then
 fi
 
 if at_stage 1; then
-  log "stage 1: evaluate $run"
+  log "stage 1: $run"
   if [ "$is_lora" = true ]; then
     egrecho merge-lora-whisper "$run/adapter" "$run/final" "${merging[@]}"
   fi
-  evaluate "$run/final" "$run/eval"
+  if [ -n "$evaluated" ]; then
+    evaluate "$run/final" "$run/eval"
+  else
+    log "neither test nor val is there: $run/final is not evaluated"
+  fi
 fi

@@ -115,9 +115,9 @@ def test_without_a_test_set_val_is_evaluated_and_without_val_train_is_trained_on
     assert option(evaluate, "--cuts").endswith("mine_cuts_val.jsonl.gz")
     (checkout / "data/fbank_whisper80/mine_cuts_val.jsonl.gz").unlink()
     (checkout.parent / "calls").unlink()
-    done = run(checkout, "finetune.sh", *MINE)
-    train, merge = [json.loads(line) for line in (checkout.parent / "calls").read_text().splitlines()]
+    train, merge = calls(checkout, "finetune.sh", *MINE)
     assert "--data.dev" not in train and option(merge, "--cuts").endswith("mine_cuts_train.jsonl.gz")
+    done = run(checkout, "finetune.sh", *MINE, "--stage", "-1")
     assert done.returncode == 2 and "--test_cuts FILE" in done.stderr
 
 
