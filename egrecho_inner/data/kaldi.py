@@ -204,7 +204,7 @@ def _languages(data: DataDir, findings: Findings, language: str | None) -> dict[
         if name and codes[name] is None:
             nearest = nearest_languages(name)
             where = table.where(id, name + (f"; nearest: {nearest}" if nearest else ""))
-            findings.error("not a language of Whisper", where, f"{legal}; {BORROW}")
+            findings.error("not a language of Whisper", where, f"{BORROW}; {legal}")
     return {id: codes.get(name) or "" for id, name in table.rows.items()}
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from egrecho_inner.errors import ModelError
-from egrecho_inner.model.loading import load_model, load_processor, random_model, save_folder, start_model, window_of
+from egrecho_inner.model.loading import (
+    is_multilingual,
+    load_model,
+    load_processor,
+    random_model,
+    save_folder,
+    start_model,
+    window_of,
+)
 from egrecho_inner.model.options import SIZES, ModelOptions
 from egrecho_inner.model.whisper import Whisper
 
@@ -214,3 +223,15 @@ def test_a_model_in_training_is_saved_without_what_only_training_needs(tmp_path)
     save_folder(model, tiny_processor(), tmp_path / "final", "longest")
     assert not [name for name in load_file(tmp_path / "final/model.safetensors") if name.startswith("ctc_head")]
     assert load_model(str(tmp_path / "final")).config.ctc_weight == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "flag", "expected"),
+    [(51864, None, False), (51865, None, True), (51864, True, True), (51866, False, False)],
+)
+def test_english_only_models_are_known_by_their_size_where_they_do_not_say_so(
+    rows: int, flag: bool | None, expected: bool
+) -> None:
+    named = {} if flag is None else {"is_multilingual": flag}
+    model = SimpleNamespace(config=SimpleNamespace(vocab_size=rows), generation_config=SimpleNamespace(**named))
+    assert is_multilingual(model) is expected

@@ -14,10 +14,13 @@ from egrecho_inner.data.index import CutIndex
 from egrecho_inner.data.options import DataOptions
 from egrecho_inner.decoding.decode import transcribe
 from egrecho_inner.decoding.options import DecodeOptions
+from egrecho_inner.decoding.recognizer import label_encoder
 from egrecho_inner.decoding.results import read_references, score_set
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.fit import Run
+from egrecho_inner.training.options import TrainOptions, WindowOptions
+from egrecho_inner.training.resume import Allowance
 from egrecho_inner.training.score import DevScorer
 
 PROCESSOR = tiny_processor()
@@ -119,3 +122,16 @@ def test_all_supervisions_of_a_cut_are_scored_in_the_order_of_time(tmp_path: Pat
     parts = [(1.0, "three"), (0.0, "one two")]
     cut.supervisions = [SupervisionSegment(text, "u", start, 1.0, 0, text, "en") for start, text in parts]
     assert scorer(write(tmp_path / "parts.jsonl", [cut]))(model) == joined
+
+
+def test_an_english_only_model_is_trained_with_the_prefix_it_is_decoded_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egrecho_inner.model.loading.ENGLISH_ONLY_VOCABULARY", len(PROCESSOR.tokenizer))
+    model = tiny_model(PROCESSOR, layers=1)
+    del model.generation_config.is_multilingual  # as older folders of tiny.en are
+    path = write(tmp_path / "train.jsonl", cuts_of(tmp_path, "en", None))
+    run = Run(model, PROCESSOR, tmp_path, DataOptions(str(path)), WindowOptions(), None, "", Allowance(), None)
+    trained = run.labels.encode("one").inputs[:2]
+    assert trained == label_encoder(model, PROCESSOR.tokenizer).prefix()
+    assert PROCESSOR.tokenizer.convert_ids_to_tokens(trained) == ["<|startoftranscript|>", "<|notimestamps|>"]
