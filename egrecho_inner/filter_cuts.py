@@ -4,7 +4,7 @@
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz --explain          a table and examples, nothing is written
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz
 
-Kept cuts get the error rate they passed with (`custom.teacher.error_rate`, `metric`), and `custom.parted` where the
+Kept cuts get the error rate they passed with (`custom.teacher.error_rate`, `metric`), and `custom.gap_before` where the
 utterance before them in their recording was dropped: no window goes across it. Every drop is a line of the ledger
 `skipped.jsonl`; `OUT.json` has the rules, the normalisers with their versions, and the table.
 """
@@ -64,7 +64,7 @@ def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain
                 custom["teacher"] |= {"error_rate": round(cut.error[0], 5), "metric": cut.error[1]}
             if recording_of(row) in gaps:
                 gaps.remove(recording_of(row))
-                custom["parted"] = True
+                custom["gap_before"] = True
             yield to_line(row)
 
     if explain:

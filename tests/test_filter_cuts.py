@@ -127,7 +127,7 @@ def test_what_follows_a_drop_in_its_recording_is_marked(tmp_path: Path) -> None:
         each["recording"] = {"id": recording}
     run(tmp_path, rows)
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert {each["id"]: "parted" in each["supervisions"][0]["custom"] for each in lines} == {
+    assert {each["id"]: "gap_before" in each["supervisions"][0]["custom"] for each in lines} == {
         "a": False, "c": False, "d": True,
     }  # fmt: skip
 

@@ -13,6 +13,8 @@ from kaldi_dirs import RATE, edit, failed, imported, make_dir, tone, write
 from egrecho_inner.config import run
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.cuts import read_cuts
+from egrecho_inner.data.options import PackOptions
+from egrecho_inner.data.packing import pack
 from egrecho_inner.import_kaldi import import_kaldi
 
 
@@ -228,3 +230,17 @@ def test_audio_elsewhere_is_read_and_on_record_and_what_is_no_audio_is_named(tmp
     ]  # fmt: skip
     assert [each["id"] for each in skips] == ["u1"]
     assert "root:" not in json.dumps(skips), "nothing of the file is shown"
+
+
+def test_no_window_goes_across_an_utterance_that_the_import_left_out(tmp_path: Path) -> None:
+    # cuts are numbered without a hole, and 0.6 s without a text are no gap: its words were in the window all the same
+    path = make_dir(tmp_path / "d", 1)
+    soundfile.write(path / "wav" / "u0.wav", tone(6.0), RATE)
+    write(path, "segments", "a u0 0 2", "b u0 2 2.6", "c u0 2.6 4", "d u0 4 6")
+    write(path, "text", "a một", "b", "c hai", "d ba")
+    write(path, "utt2lang", "a vi", "b vi", "c vi", "d vi")
+    _, supervisions, skips = imported(path, max_skip_ratio=0.5)
+    assert [skip["id"] for skip in skips] == ["b"]
+    assert [each.get("custom") for each in supervisions] == [None, {"gap_before": True}, None]
+    cuts = read_cuts(path / "out" / "x_recordings_train.jsonl", path / "out" / "x_supervisions_train.jsonl")
+    assert [cut.supervisions[0].text for cut in pack(cuts, PackOptions(max_gap=1.0))] == ["một", "hai ba"]

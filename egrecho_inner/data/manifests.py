@@ -64,14 +64,18 @@ def build_manifests(
         by_recording[utterance.recording_id].append(utterance)
     manifests = Manifests([], [])
     for id in sorted(by_recording):
-        scan, kept = scans[id], []
+        scan, kept, gap = scans[id], [], False
         for utterance in sorted(by_recording[id], key=lambda u: (u.start, u.id)):
             reason, value, end = _judge(utterance, scan, rules)
             if reason:
                 seconds = max(0.0, end - utterance.start)
                 ledger.add(utterance.id, stage, reason, value, seconds)
+                gap = True
             else:
                 kept.append(_supervision(utterance, end, scan, rules))
+                if gap:  # cuts are numbered without a hole: `egrecho pack` sees it by this
+                    kept[-1]["custom"] = {"gap_before": True}
+                gap = False
                 _report_trimmed(utterance, end, data, findings)
         if kept:
             if scan.info.channels > 1 and rules.channel == "error":

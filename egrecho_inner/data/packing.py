@@ -4,8 +4,8 @@ In: cuts of one utterance, in the order of their recordings. Out: cuts of one su
 window's and whose `custom` has the timed parts (`segments`) and what was said before (`previous`), for the reference
 and for the teacher's text where there is one. Inside a recording a window covers the audio as it is, silence included,
 so only true neighbours are joined: nothing that was left out between them (by the numbers in their ids, and by the mark
-`custom.parted` that a filter leaves), no gap above a limit, no overlap, one speaker and one language. Utterances of one
-speaker from different files can be joined with silence between them.
+`custom.gap_before` of imports and filters), no gap above a limit, no overlap, one speaker and one language. Utterances
+of one speaker from different files can be joined with silence between them.
 Left out: splitting utterances; recordings whose cuts are scattered over the manifest.
 
 A window is closed when the next utterance does not fit: utterances keep their order, each is in exactly one window.
@@ -76,7 +76,7 @@ def joins(window: list[Cut], cut: Cut, options: PackOptions) -> bool:
     one, other = last.supervisions[0], cut.supervisions[0]
     if code_of(one.language) != code_of(other.language) or not same_speaker(last, cut, options):
         return False
-    if breaks_off(one) or (other.custom or {}).get("parted"):
+    if breaks_off(one) or has_gap_before(other):
         return False
     if same_audio(last, cut):
         gap = cut.start - last.end
@@ -87,6 +87,12 @@ def joins(window: list[Cut], cut: Cut, options: PackOptions) -> bool:
     else:
         return False
     return layout(window, options)[-1] + last.duration + gap + cut.duration <= options.max_duration + TOLERANCE
+
+
+def has_gap_before(spoken: SupervisionSegment) -> bool:
+    """Tell whether the utterance before one was left out: its words would be in the window, and in no text."""
+    custom = spoken.custom or {}
+    return bool(custom.get("gap_before") or custom.get("parted"))  # its name in older manifests
 
 
 def breaks_off(spoken: SupervisionSegment) -> bool:
@@ -151,14 +157,14 @@ def follows(previous: Cut, cut: Cut, options: PackOptions) -> bool:
 
 def cover(window: list[Cut], starts: list[float], supervision: SupervisionSegment) -> Cut:
     """Make the cut over all utterances of a window: a piece of the recording, or a mix with silence between."""
-    first, last = window[0], window[-1]
+    first = window[0]
     if len(window) == 1:
         if isinstance(first, MonoCut):
             return replace(first, supervisions=[supervision])
         track = first.tracks[0]
         mono = replace(track.cut, supervisions=[supervision])
         return replace(first, tracks=[replace(track, cut=mono), *first.tracks[1:]])
-    if same_audio(first, last):
+    if all(same_audio(one, other) for one, other in pairwise(window)):  # first and last may have others between them
         # stored features cover single utterances: the window's are computed from its wave
         return replace(
             first,

@@ -6,7 +6,7 @@ nothing is spoken. A cut's supervisions are joined in the order of time, here an
 
     segments  [[start, end, text], ...]   timed parts of the reference, seconds from the supervision's beginning
     previous  str                         what was spoken just before, in the same recording
-    parted    true                        the utterance before it in its recording was dropped by `egrecho filter`
+    gap_before  true                      the utterance before it in its recording was left out (import, filter)
     teacher   {text, language, task, segments, previous, avg_logprob, compression_ratio, no_speech, truncated, looped,
                model, revision}           written by `egrecho pseudo-label` for the cut, on its first supervision;
                                           `egrecho filter` adds error_rate and metric

@@ -142,9 +142,10 @@ def test_nothing_follows_a_text_that_broke_off() -> None:
     assert [(each.text, each.truncated, each.previous) for each in found] == [("t0 t1", True, ""), ("t2 t3", False, "")]
 
 
-def test_a_drop_that_no_number_shows_parts_too() -> None:
+@pytest.mark.parametrize("mark", ["gap_before", "parted"])  # the second in manifests of older versions
+def test_a_drop_that_no_number_shows_parts_too(mark: str) -> None:
     of = recording("r")
-    cuts = [utterance(of, n, 2.0 * n, 1.9, f"w{n}", **({"parted": True} if n == 2 else {})) for n in range(4)]
+    cuts = [utterance(of, n, 2.0 * n, 1.9, f"w{n}", **({mark: True} if n == 2 else {})) for n in range(4)]
     cuts = [replace(cut, id=name) for cut, name in zip(cuts, "abcd", strict=True)]
     assert [w.supervisions[0].text for w in pack(cuts, PackOptions())] == ["w0 w1", "w2 w3"]
 
@@ -171,6 +172,30 @@ def test_files_of_one_speaker_are_joined_with_silence_between(tmp_path: Path) ->
     CutSet.from_cuts([window]).to_file(tmp_path / "packed.jsonl")
     again = CutIndex(tmp_path / "packed.jsonl")[0]  # a mix survives its manifest
     assert [s.start for s in reference_of(again).segments] == [0.0, 1.5, 3.1]
+
+
+def test_a_window_has_the_audio_of_its_words_in_any_order_of_files(tmp_path: Path) -> None:
+    # a window from A to A with B between was cut out of A: B's words lay over A's audio
+    a, b = (speech_cut(tmp_path, name, 6.0, "one two", speaker="s", seed=n) for n, name in enumerate("ab"))
+    parts = {
+        f"{whole.recording_id}{n}": whole.truncate(offset=2.0 * n, duration=1.5).with_id(f"{whole.recording_id}-{n}")
+        for whole in (a, b)
+        for n in range(3)
+    }
+    for name, part in parts.items():
+        part.supervisions = [replace(part.supervisions[0], start=0.0, duration=1.5, text=name)]
+    orders = [["a0", "b0", "a1"], ["a1", "b0", "a0"], ["a0", "a1", "b1", "a2", "b2"]]
+    orders += [random.Random(seed).sample(sorted(parts), 6) for seed in range(6)]
+    for order in orders:
+        seen = []
+        for window in pack([parts[name] for name in order], PackOptions(by="speaker")):
+            wave = load_audio(window)
+            for segment in reference_of(window).segments:
+                begin = round(segment.start * RATE)
+                found, expected = wave[begin : begin + 24000], load_audio(parts[segment.text])
+                assert np.allclose(found[200:-200], expected[200:-200], atol=1e-3), (order, segment)
+                seen.append(segment.text)
+        assert seen == order
 
 
 def test_a_window_over_one_recording_is_its_audio(tmp_path: Path) -> None:
