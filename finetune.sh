@@ -75,12 +75,12 @@ fi
 split "$overrides"
 training+=(${words[@]+"${words[@]}"})
 
-if [ -z "$test_cuts" ] && [ -n "$dev_cuts" ]; then
-  log "no test set: evaluated on $dev_cuts, which also chooses the best checkpoint, so the error rate is a little too good"
-fi
 evaluated=${test_cuts:-$dev_cuts}
 
 evaluate() {
+  if [ -z "$test_cuts" ]; then
+    log "no test set: evaluated on $dev_cuts, which chose the best checkpoint, so the error rate is a little too good"
+  fi
   "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$1" --cuts "$evaluated" --outdir "$2"
   egrecho report-scores "$2" --out "$2/report.html"
 }

@@ -1,4 +1,5 @@
-"""Being told to stop: SIGTERM, SIGINT, SIGUSR1, SIGHUP, a time limit, a file `STOP` in the run folder.
+"""Being told to stop: SIGTERM, SIGINT, SIGUSR1, SIGHUP, a time limit, a file `STOP` in the run folder, a launcher
+that was killed.
 
 A signal only leaves a note; the trainer asks for it once per step, all processes agree, a checkpoint is written and the
 program leaves with exit code 75. While nothing would be lost (evaluation, whose checkpoint is already there) a signal
@@ -36,6 +37,8 @@ class Stops:
 
     def __init__(self, run: Path, max_hours: float | None = None):
         self.run, self.max_hours = run, max_hours
+        # a launched process has a session of its own, so nobody else could end it when its launcher is killed
+        self.launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
         self.reason: str | None = None
         self.nothing_to_lose = False
         self.loaders = LoaderDeaths()
@@ -84,6 +87,8 @@ class Stops:
         if self.reason is None and (self.run / FILE).exists():
             (self.run / FILE).unlink(missing_ok=True)
             self.reason = f"file {self.run / FILE} (removed)"
+        if self.reason is None and self.launcher not in (None, os.getppid()):
+            self.reason = "the launcher was killed"
         return self.reason is not None
 
 

@@ -32,6 +32,15 @@ def whole(cuts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_a_killed_launcher_stops_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Stops(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    launched = Stops(tmp_path)
+    assert not launched.asked()
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert launched.asked() and launched.reason == "the launcher was killed" and not alone.asked()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_saves_and_exits_75_and_the_run_goes_on(cuts: Path, whole: Path, tmp_path: Path, number: int) -> None:
     def stopped() -> None:

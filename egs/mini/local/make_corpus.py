@@ -151,9 +151,11 @@ def _run_shards(folder: Path, plan: Plan, jobs: int) -> None:
         process.start()
         process.join()
         if process.exitcode != 0:
+            killed = process.exitcode < 0 or process.exitcode == 255  # the latter where the fork server was, too
             raise MachineError(
-                f"shard {shard[1]} of {folder / shard[0]} ended with code {process.exitcode}; "
-                "the reason is above, and the same command continues"
+                f"shard {shard[1]} of {folder / shard[0]} "
+                + ("was killed" if killed else f"ended with code {process.exitcode}, the reason is above")
+                + "; the same command continues"
             )
 
     with ThreadPoolExecutor(jobs) as pool:  # threads only wait; a process pool would hang on a killed worker
