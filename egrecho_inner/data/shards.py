@@ -161,6 +161,21 @@ class StreamPlan:
         """Return no batch: a stream cannot be asked for its longest cuts."""
 
 
+def open_cuts(train: list[str] | str) -> CutList:
+    """Open what is trained on.
+
+    Raises:
+        ConfigError: Manifests and Shar folders are mixed.
+    """
+    paths = [train] if isinstance(train, str) else train
+    streams = [path for path in paths if is_shar(path)]
+    if not streams:
+        return CutList(paths)
+    if len(streams) < len(paths):
+        raise ConfigError(f"data.train: {streams[0]} is a Shar folder, others are manifests; give one kind")
+    return CutStream(paths)
+
+
 def is_shar(path: str) -> bool:
     """Tell whether a path is a Shar folder."""
     return Path(path).is_dir()

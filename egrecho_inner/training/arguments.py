@@ -102,6 +102,11 @@ def check_options(options: TrainOptions) -> None:
         raise ConfigError(
             "train.nonfinite skip: DeepSpeed updates before it can be seen; use stop with train.deepspeed"
         )
+    if options.auto_halve and (options.deepspeed or options.fsdp):
+        raise ConfigError(
+            "train.auto_halve: under DeepSpeed and FSDP no process can leave a batch out alone; set batch.max_duration "
+            "to what the error names, or take DDP"
+        )
     for watcher in options.report_to:
         if importlib.util.find_spec(watcher) is None:
             raise ConfigError(

@@ -22,12 +22,11 @@ from torch import nn
 from transformers import TrainerCallback, WhisperProcessor, set_seed
 
 from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.cut_list import CutList
 from egrecho_inner.data.dataset import CutBatches, make_augmenter
 from egrecho_inner.data.feature_store import check_values
 from egrecho_inner.data.options import AugmentOptions, BatchOptions, DataOptions, Source
-from egrecho_inner.data.shards import CutStream, StreamPlan, is_shar
-from egrecho_inner.errors import ConfigError
+from egrecho_inner.data.shards import CutStream, StreamPlan, open_cuts
+from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import is_multilingual
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.text.labels import LabelEncoder
@@ -44,7 +43,7 @@ from egrecho_inner.training.score import DevScorer
 from egrecho_inner.training.skips import Skips
 from egrecho_inner.training.stops import Stops
 from egrecho_inner.training.trainer import WhisperTrainer
-from egrecho_inner.training.watch import Board, Metrics
+from egrecho_inner.training.watch import Board, Metrics, describe
 
 logger = logging.getLogger(__name__)
 
@@ -147,9 +146,9 @@ class Run:
         folder = self.newest()
         halvings = checkpoint.facts(folder).get("halvings", 0) if folder else 0
         trained: nn.Module | None = None
+        fault: memory.OutOfMemory | None = None
         while True:
-            smaller, finer = memory.halve(batch, train, halvings)
-            plan = self.make_plan(smaller, train.seed, finer.accumulation, folder)
+            finer, plan = self.plan_halved(batch, train, halvings, folder, fault)
             max_steps = count_steps(plan, train)
             if is_finished(place, max_steps):
                 self.compare(folder)
@@ -160,26 +159,53 @@ class Run:
             if trained is None:
                 trained = self.model if adapt is None else adapt(self.model, max_steps)
                 strategy.check_model(trained, train)
+            trainer = self.make_trainer(trained, plan, finer, max_steps, halvings)
             try:
-                trainer = self.make_trainer(trained, plan, finer, max_steps, halvings)
                 self.compare(folder)
                 set_aside(place, trainer.args.should_save)
                 return self.train(trainer, folder, place)
             except memory.OutOfMemory as error:
-                if not train.auto_halve or (self.world_size > 1 and trainer.state.global_step):
-                    raise
-                halvings += 1
-                logger.warning("%s; halving the batches", error)
+                if not error.rows or (self.world_size > 1 and not train.auto_halve):
+                    raise  # there is nothing to save, or the other processes do not know
                 folder = trainer.save_after_fault()
-                del trainer
+                if not train.auto_halve or error.rows == 1:
+                    raise
+                halvings, fault = halvings + 1, error.bare()
+            logger.warning("%s; halving the batches", fault)
+            trainer.release()
+            del trainer
+            memory.release()
+
+    def plan_halved(
+        self,
+        batch: BatchOptions,
+        train: TrainOptions,
+        times: int,
+        folder: Path | None,
+        fault: memory.OutOfMemory | None,
+    ) -> tuple[TrainOptions, BatchPlan | StreamPlan]:
+        """Plan batches halved some times; with the training options that keep a step's audio.
+
+        Raises:
+            OutOfMemory: `fault`, where its remedy would leave too little for a step.
+        """
+        try:
+            smaller, finer = memory.halve(batch, train, times)
+            return finer, self.make_plan(smaller, train.seed, finer.accumulation, folder, times)
+        except (ConfigError, DataError) as error:
+            if fault is None:
+                raise
+            raise memory.OutOfMemory(f"{fault}; the batches cannot be halved again ({error})") from error
 
     def make_plan(
-        self, batch: BatchOptions, seed: int, accumulation: int, folder: Path | None
+        self, batch: BatchOptions, seed: int, accumulation: int, folder: Path | None, halvings: int = 0
     ) -> BatchPlan | StreamPlan:
         """Plan the batches; those of a stream go on where the checkpoint's stood."""
         group = seed, self.world_size, accumulation, self.window.padded_share
         if isinstance(self.cuts, CutStream):
-            state = checkpoint.facts(folder).get("stream") if folder else None
+            then = checkpoint.facts(folder) if folder else {}
+            if state := then.get("stream"):  # it counts batches, which are smaller now
+                state = {**state, "taken": state["taken"] * 2 ** (halvings - then.get("halvings", 0))}
             return StreamPlan(self.cuts, batch, *group, state=state)
         plan = BatchPlan(self.cuts.durations, batch, *group)
         plan.recall(self.outdir / EPOCHS)
@@ -249,21 +275,6 @@ class Run:
         return place
 
 
-def open_cuts(train: list[str] | str) -> CutList:
-    """Open what is trained on.
-
-    Raises:
-        ConfigError: Manifests and Shar folders are mixed.
-    """
-    paths = [train] if isinstance(train, str) else train
-    streams = [path for path in paths if is_shar(path)]
-    if not streams:
-        return CutList(paths)
-    if len(streams) < len(paths):
-        raise ConfigError(f"data.train: {streams[0]} is a Shar folder, others are manifests; give one kind")
-    return CutStream(paths)
-
-
 def freeze(model: Whisper, parts: list[str]) -> None:
     """Switch off the gradient of the named parts."""
     core = model.model
@@ -300,15 +311,3 @@ def make_callbacks(model: nn.Module, outdir: Path, train: TrainOptions) -> list[
     if train.patience is not None:
         callbacks.append(Patience(train.patience, train.metric))
     return callbacks
-
-
-def describe(model: nn.Module, cuts: CutList, plan: BatchPlan | StreamPlan, max_steps: int) -> None:
-    """Say what is about to happen."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
-    padding = "in a stream" if isinstance(plan, StreamPlan) else f"padding {100 * plan.padding_share():.1f} %"
-    logger.info(
-        "%s cuts, %.2f h (%s); %d steps, %.1f epochs, %s; %s of %s parameters are trained",
-        f"{len(cuts):,}", cuts.durations.sum() / 3600, cuts.summary(), max_steps, plan.epochs_at(max_steps),
-        padding, f"{trained:,}", f"{total:,}",
-    )  # fmt: skip

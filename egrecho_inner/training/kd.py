@@ -216,6 +216,10 @@ class DistilTrainer(WhisperTrainer):
             self.terms[name] = self.terms.get(name, 0.0) + value.detach()  # no float(): a GPU would be waited for
         self.items += items
 
+    def forget_figures(self) -> None:
+        """Begin a new line of the log."""
+        self.terms, self.items = {}, 0
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the parts of the loss, per target token of all processes, to the training line."""
         if "loss" in logs and self.terms:
@@ -223,5 +227,5 @@ class DistilTrainer(WhisperTrainer):
             mine = [*(float(self.terms[name]) for name in names), float(self.items)]
             *sums, items = collectives.total(mine, self.args.device)
             logs |= {name: round(value / max(items, 1), 5) for name, value in zip(names, sums, strict=True)}
-            self.terms, self.items = {}, 0
+            self.forget_figures()
         super().log(logs, start_time)

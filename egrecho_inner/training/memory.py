@@ -1,4 +1,4 @@
-"""When memory runs out: which batch it was, what to set, and finding out before the first step.
+"""When memory runs out: which batch it was, and what to set.
 
 In: a batch as the model gets it. Out: `OutOfMemory`, a MachineError whose line names the batch's seconds, its longest
 cut and a `batch.max_duration` to try; `halve()` makes that change with the effective batch kept.
@@ -6,7 +6,7 @@ cut and a `batch.max_duration` to try; `halve()` makes that change with the effe
 
 import contextlib
 import dataclasses
-import logging
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,20 +14,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.dataset import CutBatches
-from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.options import BatchOptions
-from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.training import loaders
 from egrecho_inner.training.options import TrainOptions
 
-logger = logging.getLogger(__name__)
-
 
 class OutOfMemory(MachineError):
-    """A batch did not fit."""
+    """Memory ran out.
+
+    Args:
+        message: For people.
+        rows: Cuts of the batch that did not fit; weights and optimizer are then as after the last step. 0 where it was
+            no batch: the optimizer may have updated half of the weights.
+    """
+
+    def __init__(self, message: str, rows: int = 0):
+        super().__init__(message)
+        self.rows = rows
+
+    def bare(self) -> "OutOfMemory":
+        """Return the same without its traceback, whose frames hold the batch's activations."""
+        return OutOfMemory(str(self), self.rows)
 
 
 def bound_kernel_cache() -> None:
@@ -60,7 +68,7 @@ def named(inputs: dict[str, Any], batch: BatchOptions, step: int | str) -> Itera
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(describe(rows, frames / 100, tokens, batch, step)) from error
+        raise OutOfMemory(describe(rows, frames / 100, tokens, batch, step), rows) from error
 
 
 @contextlib.contextmanager
@@ -75,12 +83,44 @@ def faults_named() -> Iterator[None]:
     except (RuntimeError, MemoryError, EOFError, ConnectionError) as error:
         if is_out_of_memory(error):
             raise OutOfMemory(
-                "out of memory outside of a batch (optimizer or evaluation): set batch.max_duration lower, freeze "
-                "parts, use an adapter, or shard the optimizer with train.deepspeed config/ds_zero2.json"
+                "out of memory outside of a batch (in the optimizer, most often): set batch.max_duration lower, freeze "
+                "parts, use an adapter, or shard the optimizer with train.deepspeed config/ds_zero2.json; the same "
+                "command continues from the last checkpoint"
             ) from error
         if not (text := loaders.death(error)):
             raise
         raise MachineError(f"{text} {loaders.REMEDY}; the same command continues from the last checkpoint") from error
+
+
+@contextlib.contextmanager
+def evaluation_named(step: int) -> Iterator[None]:
+    """Turn running out of memory while development cuts are scored into a line of its own: no smaller batch helps.
+
+    Raises:
+        OutOfMemory: Instead of torch's error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"out of memory while the development cuts were scored after step {step}, which is saved; take the longest "
+            "out of data.dev, or set train.metric loss, which decodes nothing; the same command then continues"
+        ) from error
+
+
+def moments(model: nn.Module, optimizer: str) -> int:
+    """Return the bytes that an optimizer takes at its first step."""
+    each = {"adamw": 2, "lion": 1}.get(optimizer, 0)
+    return each * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+
+
+def release() -> None:
+    """Give back what nothing refers to any more but circles of references, which Python would keep for a while."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def describe(rows: int, longest: float, tokens: int, batch: BatchOptions, step: int | str) -> str:
@@ -96,51 +136,6 @@ def describe(rows: int, longest: float, tokens: int, batch: BatchOptions, step: 
         f"({rows * longest:.0f} s with padding); {remedy} (and train.accumulation higher to keep the effective "
         "batch), or train.gradient_checkpointing true, or train.auto_halve true; the same command then continues"
     )
-
-
-def rehearse(
-    model: nn.Module, batches: CutBatches, plan: BatchPlan | StreamPlan, device: torch.device, precision: str
-) -> None:
-    """Run the plan's largest batch forward and backward once, and leave no trace of it.
-
-    Args:
-        model: On its device, not wrapped yet.
-        batches: Makes its tensors.
-        plan: Knows which it is.
-        device: Of the model.
-        precision: Of the run.
-
-    Raises:
-        OutOfMemory: It does not fit.
-    """
-    largest = plan.largest()
-    if largest is None:
-        logger.info("no rehearsal: a stream cannot be asked for its longest cuts")
-        return
-    batch = batches[largest]
-    transform(batch, batches.n_mels, device)
-    inputs = {k: v.to(device) for k, v in batch.items() if isinstance(v, torch.Tensor)}
-    training = model.training
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), named(inputs, plan.options, "0 (rehearsal)"):
-        model.train()
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            loss = model(**inputs).loss
-        loss.backward()
-        trained = sum(p.numel() * 4 for p in model.parameters() if p.requires_grad)
-        if device.type == "cuda":
-            # what the optimizer will take at its first step: two moments
-            torch.empty(2 * trained, dtype=torch.uint8, device=device)
-    model.zero_grad(set_to_none=True)
-    model.train(training)
-    if device.type == "cuda":
-        logger.info(
-            "rehearsal: the largest batch (%.0f s with padding) takes %.1f of %.1f GB",
-            plan.padded_seconds(largest), torch.cuda.max_memory_allocated() / 1e9,
-            torch.cuda.get_device_properties(device).total_memory / 1e9,
-        )  # fmt: skip
-        torch.cuda.empty_cache()
 
 
 def halve(batch: BatchOptions, train: TrainOptions, times: int = 1) -> tuple[BatchOptions, TrainOptions]:

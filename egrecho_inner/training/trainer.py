@@ -7,10 +7,9 @@ What differs from Transformers' own, each because it goes wrong there (docs/reli
 - once per step all processes agree whether to stop, in the message that counts the tokens.
 """
 
-import json
 import logging
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +24,20 @@ from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import DataError, Interrupted, MachineError
 from egrecho_inner.training import best, checkpoint, collectives, flops, loaders, memory, sharding, strategy
+from egrecho_inner.training.evaluating import Evaluate, EvaluatingTrainer
 from egrecho_inner.training.frozen import FrozenEncoder
 from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
-from egrecho_inner.training.saving import SavingTrainer
+from egrecho_inner.training.rehearsal import rehearse
 from egrecho_inner.training.skips import Skips
 from egrecho_inner.training.stops import Stops, start_worker
+from egrecho_inner.training.together import FitsAllOrNone
 from egrecho_inner.training.watch import Tally
 
 logger = logging.getLogger(__name__)
 
-Evaluate = Callable[[nn.Module], dict[str, float]]
-"""Scores the model on the development cuts: names without `eval_` to values; every process calls it."""
 
-
-class WhisperTrainer(SavingTrainer):
+class WhisperTrainer(EvaluatingTrainer):
     """Train a Whisper, or its adapter, on a batch plan.
 
     Args:
@@ -74,9 +72,12 @@ class WhisperTrainer(SavingTrainer):
         self.options, self.batches, self.plan = options, batches, plan
         self.stops, self.tally = stops, Tally(skips)
         self.score, self.fingerprint = score, {**fingerprint, "skipped": skips.reasons}
+        self.fits = FitsAllOrNone(args.device)
         self.stopped: str | None = None
         self.place: dict[str, int] | None = None
         """Of a stream, when the step at hand has been taken."""
+        self.draws = random_state()
+        """Before the step at hand."""
         self.counter = flops.Counter(self.accelerator.unwrap_model(model))
         self.peak_flops = flops.peak(args.device, options.precision)
         self.frozen: FrozenEncoder | None = None
@@ -98,13 +99,13 @@ class WhisperTrainer(SavingTrainer):
             if best.measure(then) != best.measure(self.fingerprint):
                 logger.warning("other development cuts or metric than before: the best checkpoint is looked for anew")
                 best.forget_scores(self.state)
-        rehearses = torch.cuda.is_available() if self.options.rehearse is None else self.options.rehearse
-        if rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            memory.rehearse(self.model, self.batches, self.plan, self.args.device, self.options.precision)
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         strategy.check(self, self.options)
         if self.frozen is not None:
             self.frozen.encoder = sharding.unsharded_encoder(self.frozen.encoder)
+        rehearses = torch.cuda.is_available() if self.options.rehearse is None else self.options.rehearse
+        if rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            rehearse(self)
         return prepared
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -141,12 +142,16 @@ class WhisperTrainer(SavingTrainer):
             self.stopped = stop
             self.control.should_training_stop = self.control.should_save = True
             return [], None
-        self.place = states[-1]
+        self.place, self.draws = states[-1], random_state()
+        for sample, ids in zip(samples, self.tally.ids, strict=True):
+            self.encode_frozen(sample, ids)
+        return samples, torch.tensor(max(items, 1.0), device=device)
+
+    def encode_frozen(self, sample: dict[str, Any], ids: list[str]) -> None:
+        """Add a frozen encoder's output to a batch, if it is kept."""
         if self.frozen is not None:
             with self.accelerator.autocast():
-                for sample, ids in zip(samples, self.tally.ids, strict=True):
-                    self.frozen.hear(sample, ids)
-        return samples, torch.tensor(max(items, 1.0), device=device)
+                self.frozen.hear(sample, ids)
 
     def agree(self, items: int, broken: str, device: torch.device) -> tuple[float, str | None]:
         """Sum the step's target tokens over all processes, and learn whether one of them must stop.
@@ -178,19 +183,40 @@ class WhisperTrainer(SavingTrainer):
         raise Interrupted(f"{self.stopped}: stopped at step {self.state.global_step}/{self.state.max_steps}; {step}")
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        step = self.state.global_step
-        with memory.named(inputs, self.plan.options, step), strategy.smallest_scale_named(step):
-            return super().training_step(model, inputs, num_items_in_batch)
+        run = partial(self.run_batch, model, inputs, num_items_in_batch, self.state.global_step)
+        if not (self.options.auto_halve and self.args.world_size > 1):
+            return run()
+        with self.accelerator.no_sync(model):
+            return self.fits.run(run, model, last=self.accelerator.sync_gradients)
+
+    def run_batch(self, model: nn.Module, inputs: dict[str, Any], items: torch.Tensor, step: int | str) -> torch.Tensor:
+        """Run a batch forward and backward.
+
+        Raises:
+            OutOfMemory: It does not fit.
+        """
+        with memory.named(inputs, self.plan.options, step), strategy.smallest_scale_named(self.state.global_step):
+            return super().training_step(model, inputs, items)
+
+    def forget_figures(self) -> None:
+        """Forget what a batch left for the log; for a subclass that keeps figures of its own."""
 
     def save_after_fault(self) -> Path | None:
-        """Save the last whole step after a failed one, and let go of its memory; the checkpoint, None at step 0."""
+        """Save the last complete step after one that did not fit, and return the checkpoint; None at step 0."""
+        set_random_state(self.draws)
         self.model.zero_grad(set_to_none=True)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        memory.release()
         if self.state.global_step == 0:
             return None
         self._save_checkpoint(self.model, None)
         return Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
+
+    def release(self) -> None:
+        """Let go of all but the model: the trainer that goes on with it brings its own optimizer."""
+        self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)  # or autocast would be put on twice
+        self.accelerator.free_memory()
+        self.model_wrapped, self.optimizer, self.lr_scheduler = self.model, None, None
+        self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer; Lion is not among Transformers' own without bitsandbytes."""
@@ -246,68 +272,6 @@ class WhisperTrainer(SavingTrainer):
         if evaluate:
             self.judge()
 
-    def owes_evaluation(self) -> bool:
-        """Tell whether the step reached has an evaluation due that its checkpoint does not know of."""
-        step = self.state.global_step
-        due = step and (step % self.state.eval_steps == 0 or step >= self.state.max_steps)
-        done = any(entry["step"] == step and "eval_loss" in entry for entry in self.state.log_history)
-        return bool(due) and not done and self.args.eval_strategy != "no"
-
-    def known_scores(self, folder: Path) -> dict[str, Any] | None:
-        """Return the development scores of a checkpoint, if there are any and they were measured as they are now."""
-        path = folder / checkpoint.EVALUATION
-        scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return scores if scores.get("eval_measure") == best.measure(self.fingerprint) else None
-
-    def judge(self, known: dict[str, float] | None = None) -> None:
-        """Evaluate and note the best step.
-
-        Args:
-            known: The scores, if the checkpoint was evaluated before.
-        """
-        self.stops.nothing_to_lose = self.saved_step == self.state.global_step
-        try:
-            scores = self.evaluate(known)
-        finally:
-            self.stops.nothing_to_lose = False
-        self._determine_best_metric(scores, None)
-        folder = Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
-        if self.args.should_save and folder.is_dir() and known is None:
-            normalizers = ", ".join(sorted(getattr(self.score, "normalizers", ())))
-            named = {"eval_normalizer": normalizers} if normalizers else {}
-            named["eval_measure"] = best.measure(self.fingerprint)
-            checkpoint.write_json(folder / checkpoint.EVALUATION, scores | named)
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        if (metric := self.args.metric_for_best_model) is None:
-            return False
-        found = best.is_best(self.state, metrics, f"eval_{metric}")
-        if found:
-            self.state.best_metric, self.state.best_global_step = metrics[f"eval_{metric}"], self.state.global_step
-        return found
-
-    def evaluate(self, known: dict[str, float] | None = None, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the development cuts; the log line has Transformers' names.
-
-        Args:
-            known: The scores, where they are known.
-        """
-        began = time.perf_counter()
-        scores = known
-        if scores is None:
-            model = sharding.unsharded(self.accelerator.unwrap_model(self.model))
-            with self.accelerator.autocast():  # a copy of a sharded model has none of its own
-                scores = {f"eval_{name}": value for name, value in self.score(model).items()}
-            runtime = time.perf_counter() - began
-            cuts = scores.pop("eval_cuts", 0)
-            scores["eval_runtime"] = round(runtime, 4)
-            scores["eval_samples_per_second"] = round(cuts / max(runtime, 1e-9), 3)
-        self.tally.began += time.perf_counter() - began  # evaluation is not training time
-        scores = {name: value for name, value in scores.items() if not isinstance(value, str)}
-        self.log(dict(scores))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
-        return scores
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add speed to the training line, and put the plan's epoch in place of the Trainer's."""
         self.state.epoch = round(self.plan.epochs_at(self.state.global_step), 4)
@@ -315,3 +279,15 @@ class WhisperTrainer(SavingTrainer):
         if "loss" in logs:
             logs |= self.tally.speed(self.args.device, self.peak_flops)
         super().log(logs)
+
+
+def random_state() -> list[torch.Tensor]:
+    """Return the states that dropout draws from: the machine's, and the GPU's if there is one."""
+    return [torch.random.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+
+
+def set_random_state(states: list[torch.Tensor]) -> None:
+    """Go back to states that `random_state` returned."""
+    torch.random.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state)

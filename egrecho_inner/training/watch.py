@@ -15,10 +15,14 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
+from egrecho_inner.data.batching import BatchPlan
+from egrecho_inner.data.cut_list import CutList
+from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.text.scoring import percent
 from egrecho_inner.training import collectives
 from egrecho_inner.training.skips import Skips
@@ -184,6 +188,18 @@ class Board(TensorBoardCallback):
         ):  # steps after the checkpoint are taken again: TensorBoard forgets the first ones
             self.tb_writer = SummaryWriter(self.logging_dir, purge_step=state.global_step + 1)
         super().on_train_begin(args, state, control, **kwargs)
+
+
+def describe(model: nn.Module, cuts: CutList, plan: BatchPlan | StreamPlan, max_steps: int) -> None:
+    """Say what is about to happen."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    padding = "in a stream" if isinstance(plan, StreamPlan) else f"padding {100 * plan.padding_share():.1f} %"
+    logger.info(
+        "%s cuts, %.2f h (%s); %d steps, %.1f epochs, %s; %s of %s parameters are trained",
+        f"{len(cuts):,}", cuts.durations.sum() / 3600, cuts.summary(), max_steps, plan.epochs_at(max_steps),
+        padding, f"{trained:,}", f"{total:,}",
+    )  # fmt: skip
 
 
 def step_of(line: str) -> int:

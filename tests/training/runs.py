@@ -42,6 +42,7 @@ def train(
     dropout: float = 0.1,
     augment: AugmentOptions | None = AugmentOptions(volume=VolumeOptions()),
     max_skip_ratio: float = 0.01,
+    make_trainer: Callable[..., WhisperTrainer] = WhisperTrainer,
     **changes: Any,
 ) -> Path:
     """Train a tiny model with dropout and augmentation; the arguments are `fit`'s, `changes` go to TrainOptions."""
@@ -56,7 +57,8 @@ def train(
     config = to_yaml({"data": data, "batch": batch, "train": options, "augment": augment, "lora": lora})
     adapt = None if lora is None else lambda base, steps: add_adapter(base, lora, steps, options.seed)
     return fit(
-        model, processor, out, data, batch, options, WindowOptions(), augment, config, adapt, allow=allow
+        model, processor, out, data, batch, options, WindowOptions(), augment, config, adapt, allow=allow,
+        make_trainer=make_trainer,
     )  # fmt: skip
 
 

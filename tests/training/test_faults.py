@@ -1,6 +1,8 @@
 """Numbers that blow up, memory that runs out, cuts that do not load: named, limited, never saved."""
 
+import functools
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tiny import speech_cuts
 
 from egrecho_inner.data.options import BatchOptions
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.model.adapters import LoraOptions
 from egrecho_inner.training import checkpoint, collectives, memory
 from egrecho_inner.training.memory import OutOfMemory, halve
 from egrecho_inner.training.options import TrainOptions
@@ -104,6 +107,101 @@ def test_batches_are_halved_until_they_fit_and_stay_so_after_a_restart(
     assert checkpoint.facts(checkpoint.newest(tmp_path))["halvings"] >= 1
     train(cuts, tmp_path, batch=batch, auto_halve=True, max_steps=6)
     assert checkpoint.facts(checkpoint.newest(tmp_path))["halvings"] >= 1
+
+
+@pytest.mark.parametrize("batch", [BatchOptions(max_duration=9.0), BatchOptions(max_duration=None, batch_size=3)])
+def test_halving_ends_where_one_cut_alone_is_too_much(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: BatchOptions
+) -> None:
+    monkeypatch.setattr(torch.nn.Module, "__call__", too_long(0.5))
+    with pytest.raises(OutOfMemory, match=r"with 1 cuts of up to .*; (one cut alone|set batch.batch_size).*checkpoint"):
+        train(cuts, tmp_path, batch=batch, auto_halve=True)
+
+
+def test_halving_ends_where_a_step_wants_more_batches_than_there_are_cuts(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.Module, "__call__", too_long(0.5))
+    with pytest.raises(OutOfMemory, match=r"with \d cuts .*cannot be halved again \(11 cuts cannot fill one step"):
+        train(cuts, tmp_path, batch=BatchOptions(max_duration=1000.0), auto_halve=True)
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -> None:
+    """Let memory run out at one call of a method."""
+    kept, calls = getattr(owner, name), []
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        if len(calls) == call:
+            kept(*args, **kwargs)  # its draws are taken before it fails
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return kept(*args, **kwargs)
+
+    functools.update_wrapper(failing, kept)
+    monkeypatch.setattr(owner, name, failing)
+
+
+def test_a_batch_that_did_not_fit_costs_no_step(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as full:
+        fail_once(full, WhisperTrainer, "compute_loss", 5)
+        with pytest.raises(OutOfMemory, match="step 4 with 3 cuts"):
+            train(cuts, tmp_path / "run")
+    assert checkpoint.steps(tmp_path / "run")[0][0] == 4
+    train(cuts, tmp_path / "run")
+    train(cuts, tmp_path / "whole")
+    assert same(tmp_path / "run" / "final", tmp_path / "whole" / "final")
+
+
+def test_half_an_update_is_never_saved(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as full:
+        fail_once(full, torch.optim.AdamW, "step", 5)
+        with pytest.raises(OutOfMemory, match="outside of a batch"):
+            train(cuts, tmp_path, auto_halve=True)
+    assert [step for step, _ in checkpoint.steps(tmp_path)] == [3]
+
+
+def test_memory_that_runs_out_in_evaluation_halves_nothing(
+    cuts: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from egrecho_inner.training.score import DevScorer
+
+    fail_once(monkeypatch, DevScorer, "__call__", 2)
+    with pytest.raises(OutOfMemory, match="development cuts were scored after step 6, which is saved"):
+        train(cuts, tmp_path, dev, auto_halve=True)
+    folder = checkpoint.newest(tmp_path)
+    assert (folder.name, checkpoint.facts(folder)["halvings"]) == ("checkpoint-6", 0)
+
+
+def test_the_trainer_that_failed_is_gone_before_the_next_one_is_made(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    class Watched(WhisperTrainer):
+        def __init__(self, *args: Any, **kwargs: Any):
+            assert [each() for each in made] == [None] * len(made)
+            super().__init__(*args, **kwargs)
+            made.append(weakref.ref(self))
+
+        def create_optimizer(self, model: Any = None) -> Any:
+            optimizer = super().create_optimizer(model)
+            made.append(weakref.ref(optimizer))
+            return optimizer
+
+    fail_once(monkeypatch, WhisperTrainer, "compute_loss", 5)
+    train(cuts, tmp_path, auto_halve=True, make_trainer=Watched)
+    assert len(made) == 4 and checkpoint.facts(checkpoint.newest(tmp_path))["halvings"] == 1
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_an_adapter_goes_on_after_halving(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    fail_once(monkeypatch, WhisperTrainer, "compute_loss", 5)
+    lora = LoraOptions(method=method, r=2, dropout=0.1, init_r=3, delta=1)
+    assert train(cuts, tmp_path, auto_halve=True, lora=lora).is_dir()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and steps[-1] == 7
 
 
 def test_halving_keeps_what_a_step_hears() -> None:
@@ -212,6 +310,7 @@ def test_a_first_save_without_a_usable_cut_waits_for_the_next(tmp_path: Path) ->
         ({"deepspeed": "nowhere.json"}, "nowhere.json does not exist"),
         ({"eval_steps": 5, "save_steps": 2}, "does not divide"),
         ({"optimizer": "lion", "deepspeed": "config/ds_zero1.json"}, "lion"),
+        ({"auto_halve": True, "deepspeed": "config/ds_zero1.json"}, "auto_halve"),
     ],
 )
 def test_contradictions_are_refused_before_training(

@@ -1,18 +1,23 @@
 """The loss of distillation: equal to independent computations, the same however a batch is divided, fed alike."""
 
 import contextlib
+import json
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from runs import same, train
 from tiny import tiny_model, tiny_processor
 
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.student import make_student
 from egrecho_inner.text.labels import LabelEncoder, pad_labels
 from egrecho_inner.training.kd import DistilTrainer, check_pair, kl_sum, kl_top_sum, share_encoder
+from egrecho_inner.training.memory import OutOfMemory
 from egrecho_inner.training.options import KdOptions
 
 
@@ -161,6 +166,25 @@ def test_a_shared_encoder_runs_once_and_changes_nothing() -> None:
         runs.append(len(count))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     assert runs == [2, 1]
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_rehearsal_is_the_student_s_own_step(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulation: int
+) -> None:
+    teacher, calls = tiny_model(tiny_processor(), layers=1), []
+    make = partial(DistilTrainer, teacher=teacher, shared=False, kd=KdOptions())
+    options = {"max_steps": 1, "make_trainer": make, "accumulation": accumulation}
+    plain = train(cuts, tmp_path / "plain", **options)
+    teacher.model.decoder.register_forward_hook(lambda *_: calls.append("teacher"))
+    rehearsed = train(cuts, tmp_path / "rehearsed", rehearse=True, **options)
+    assert len(calls) == 2 * accumulation, "rehearsed, then taken"
+    assert same(plain, rehearsed)
+    lines = [json.loads((folder.parent / "metrics.jsonl").read_text().splitlines()[0]) for folder in (plain, rehearsed)]
+    assert [lines[0][name] for name in ("ce", "kl", "loss")] == [lines[1][name] for name in ("ce", "kl", "loss")]
+    monkeypatch.setattr(DistilTrainer, "teach", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA")))
+    with pytest.raises(OutOfMemory, match=r"step 0 \(rehearsal\)"):
+        train(cuts, tmp_path / "full", rehearse=True, **options)
 
 
 def test_an_encoder_that_differs_is_not_shared() -> None:

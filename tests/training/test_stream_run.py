@@ -7,9 +7,9 @@ import pytest
 from runs import in_child, kill_at_step, same, train
 from tiny import speech_cuts
 
+from egrecho_inner.data.shards import open_cuts
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.to_shar import to_shar
-from egrecho_inner.training.fit import open_cuts
 
 
 @pytest.fixture(scope="module")
