@@ -1,6 +1,5 @@
 """Data sets under /v1: files one by one from a browser or a script, a look at them, then a job without a new upload."""
 
-import contextlib
 import shutil
 
 from fastapi import APIRouter, Request
@@ -9,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from egrecho_inner.serve.auth import Refusal
 from egrecho_inner.serve.calls import asked_by, service_of, threaded
 from egrecho_inner.serve.inspect import inspect
-from egrecho_inner.serve.uploads import body, check_room
+from egrecho_inner.serve.uploads import check_room
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"])
 SPLIT = {"dev": float, "test": float, "seed": int, "groups": str}
@@ -33,9 +32,7 @@ async def put_file(request: Request, id: str, name: str) -> Response:
     check_room(service.settings.work, limits)
     place = service.incoming()
     try:
-        with contextlib.closing(open(place, "xb")) as out:
-            async for block in body(request, limits, limits.file_mb * 1e6):
-                await threaded(out.write, block)
+        await save_body(request, place, limits)
         await threaded(service.put_file, folder, name, place)
     finally:
         place.unlink(missing_ok=True)

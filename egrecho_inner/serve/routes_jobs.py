@@ -1,7 +1,9 @@
 """Jobs under /v1: make, list, watch, stop, continue, delete; what they learned, and the model."""
 
 import json
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -9,6 +11,7 @@ from fastapi import APIRouter, Request
 from sse_starlette import EventSourceResponse
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
+from egrecho_inner.data.sources.containers import container_of
 from egrecho_inner.serve.auth import Refusal
 from egrecho_inner.serve.calls import asked_by, number, service_of, threaded
 from egrecho_inner.serve.forms import read_form
@@ -16,7 +19,7 @@ from egrecho_inner.serve.jobs import JobFolder, read_events
 from egrecho_inner.serve.routes_spec import marks
 from egrecho_inner.serve.service import Service
 from egrecho_inner.serve.store import FINAL, Job
-from egrecho_inner.serve.uploads import receive_form
+from egrecho_inner.serve.uploads import receive_form, save_body
 from egrecho_inner.serve.views import job_view
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -171,6 +174,27 @@ async def compare(request: Request, id: str) -> Response:
     if not found:
         raise Refusal(404, "not_yet", "both models are compared at the end of the job")
     return JSONResponse(found)
+
+
+@router.post("/jobs/{id}/transcribe")
+async def transcribe(request: Request, id: str) -> Response:
+    """Transcribe the audio that is the request's body with the base and with the tuned model."""
+    service, job = await find(request, id, "write")
+    place = service.incoming()
+    place.mkdir(mode=0o700)
+    try:
+        await save_body(request, place / "audio", service.settings.limits)
+        path = await threaded(name_audio, place / "audio")
+        return JSONResponse(await threaded(service.transcribe, job, path))
+    finally:
+        await threaded(shutil.rmtree, place, True)
+
+
+def name_audio(path: Path) -> Path:
+    """Give a file the suffix that its content asks for."""
+    with open(path, "rb") as file:
+        kind = container_of(file.read(64))
+    return path.rename(path.with_suffix({"mov": ".m4a", "matroska": ".webm", "aac": ".aac"}.get(kind or "", ".wav")))
 
 
 @router.get("/jobs/{id}/clips/{uid}")

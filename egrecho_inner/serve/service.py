@@ -23,6 +23,7 @@ from egrecho_inner.serve.inspect import inspect
 from egrecho_inner.serve.jobs import JobFolder, digest
 from egrecho_inner.serve.options import Settings
 from egrecho_inner.serve.store import RUNNING, Job, QueueFull, Store, new_id
+from egrecho_inner.serve.transcriber import Transcriber
 
 ID = re.compile(r"[0-9a-f]{32}")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -44,17 +45,19 @@ class Service:
         self.dispatcher = Dispatcher(settings, self.store, engines)
         self.digests: dict[str, tuple[tuple, str]] = {}
         self.adding = threading.Lock()
+        self.transcriber = Transcriber()
 
     def start(self) -> None:
         """Clear up after a kill, and begin to work."""
         for left in (self.settings.work / "incoming").iterdir():
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         self.dispatcher.sweep()
         self.dispatcher.start()
 
     def stop(self) -> None:
         """End; jobs that run go on."""
         self.dispatcher.stop()
+        self.transcriber.stop()
 
     def incoming(self) -> Path:
         """Return a place for an upload."""
@@ -260,6 +263,18 @@ class Service:
             raise Refusal(error.status, error.code, str(error)) from error
         finally:
             shutil.rmtree(taken, ignore_errors=True)
+
+    def transcribe(self, job: Job, audio: Path) -> dict[str, str]:
+        """Transcribe a recording with the base and with the tuned model.
+
+        Raises:
+            Refusal: 404 before there is a model, 422 if it is no audio.
+        """
+        folder = self.folder(job)
+        if job.state != "succeeded" or not (folder.run / "final").is_dir():
+            raise Refusal(404, "no_model", f"the job has no model yet; it is {job.state}")
+        models = {"base": self.settings.models[job.options["base_model_name"]], "tuned": str(folder.run / "final")}
+        return self.transcriber(models, audio, job.options.get("language"))
 
     def clip(self, job: Job, uid: str) -> Path:
         """Return the audio of one recording of a job.

@@ -5,6 +5,7 @@ while they arrive; the file goes straight to where it is needed, never through m
 """
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 from collections.abc import AsyncIterator
@@ -74,6 +75,13 @@ async def body(request: Request, limits: Limits, most: float) -> AsyncIterator[b
         if elapsed > 60 and count < SLOWEST * elapsed:
             raise Refusal(408, "too_slow", "the upload is slower than 10 kB/s")
         yield block
+
+
+async def save_body(request: Request, place: Path, limits: Limits) -> None:
+    """Write a request's body to a file that must not be there yet."""
+    with contextlib.closing(open(place, "xb")) as out:
+        async for block in body(request, limits, limits.file_mb * 1e6):
+            await asyncio.to_thread(out.write, block)
 
 
 async def receive_form(request: Request, place: Path, limits: Limits) -> Form:

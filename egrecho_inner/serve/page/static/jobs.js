@@ -2,7 +2,8 @@
 
 import { call, events, getBlob, getJson } from "./api.js";
 import { draw } from "./chart.js";
-import { $, announce, button, element, fail, percent } from "./ui.js";
+import { Recorder } from "./record.js";
+import { $, announce, begin, button, element, fail, percent } from "./ui.js";
 
 const ENDED = ["succeeded", "failed", "cancelled"];
 const WORDS = { queued: "waiting", succeeded: "finished", interrupted: "interrupted" };
@@ -48,7 +49,7 @@ export async function open(id, focus) {
   metrics = [];
   watching?.abort();
   watching = new AbortController();
-  for (const part of ["verdict", "curves", "compare"]) $(part).hidden = true;
+  for (const part of ["verdict", "curves", "compare", "try"]) $(part).hidden = true;
   $("job").hidden = false;
   await show(id);
   if (focus) $("h-job").focus();
@@ -65,6 +66,7 @@ async function watch(id, signal) {
       $("chart-caption").textContent = caption;
     } else if (kind === "state") {
       await show(id);
+      refresh();
       announce(`${$("h-job").textContent}: ${$("job-state").textContent}`);
     }
   }
@@ -80,6 +82,7 @@ async function show(id) {
     (job.error ? `: ${job.error.message}` : "");
   $("job-actions").replaceChildren(...actions(job));
   if (job.report) await showReport(job);
+  if (job.state === "succeeded") $("try").hidden = false;
   $("log").textContent = await (await call(`/v1/jobs/${id}/logs`)).text();
 }
 
@@ -180,4 +183,52 @@ function marked(side) {
     else parts.push(element("mark", { textContent: got, title: wanted ? `for ${wanted}` : "added" }), " ");
   }
   return parts.length ? parts : ["(nothing)"];
+}
+
+let recorder = null;
+
+export function startTrying() {
+  $("try-file").addEventListener("change", async (event) => {
+    const [file] = event.target.files;
+    if (file) await transcribe(file);
+    event.target.value = "";
+  });
+  $("try-record").addEventListener("click", toggle);
+}
+
+async function toggle() {
+  begin();
+  try {
+    if (!recorder) {
+      recorder = new Recorder(() => {});
+      await recorder.start();
+      pressed(true);
+      return;
+    }
+    const running = recorder;
+    recorder = null;
+    pressed(false);
+    await transcribe(await running.stop());
+  } catch (error) {
+    recorder = null;
+    pressed(false);
+    fail(error);
+  }
+}
+
+function pressed(on) {
+  $("try-record").setAttribute("aria-pressed", String(on));
+  $("try-record").textContent = on ? "Stop" : "Record something";
+}
+
+async function transcribe(audio) {
+  begin();
+  announce("Transcribing.");
+  try {
+    const texts = await (await call(`/v1/jobs/${shown}/transcribe`, { method: "POST", body: audio })).json();
+    $("try-texts").replaceChildren(...["base", "tuned"].flatMap((name) => [
+      element("dt", { textContent: name }), element("dd", { textContent: texts[name] || "(nothing)", dir: "auto" }),
+    ]));
+    announce("Transcribed.");
+  } catch (error) { fail(error); }
 }

@@ -1,7 +1,7 @@
 // The page: lets its user in, fills the choices, starts trainings.
 
 import { call, getJson, getToken, setToken } from "./api.js";
-import { open, refresh } from "./jobs.js";
+import { open, refresh, startTrying } from "./jobs.js";
 import { datasetId, startRecordings } from "./recordings.js";
 import { $, announce, begin as clear, element, fail } from "./ui.js";
 
@@ -30,6 +30,7 @@ async function begin() {
     ...languages.map(([code, name]) => element("option", { value: code, textContent: name, selected: code === own })));
   $("epochs").max = offers.limits.epochs;
   startRecordings(offers, changed);
+  startTrying();
   refresh();
 }
 

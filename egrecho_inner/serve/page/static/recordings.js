@@ -157,7 +157,7 @@ export async function showSplits() {
     $("split-notes").replaceChildren();
     return;
   }
-  const parts = Object.entries(report.splits).map(([name, count]) => `${name} ${count}`).join(", ");
+  const parts = Object.entries(report.splits).map(([name, count]) => `${name}: ${count}`).join(", ");
   $("split-summary").textContent = `${good.length} recordings, ${(report.seconds / 60).toFixed(1)} minutes: ${parts}. ` +
     (report.splits.test ? "Train is learned, dev chooses the best moment, test decides and is never learned."
       : "So few that each part is tested in turn by a model that has not learned it.");
