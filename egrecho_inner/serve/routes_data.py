@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from egrecho_inner.serve.auth import Refusal
 from egrecho_inner.serve.calls import asked_by, service_of, threaded
 from egrecho_inner.serve.inspect import inspect
-from egrecho_inner.serve.uploads import check_room
+from egrecho_inner.serve.uploads import check_room, save_body
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"])
 SPLIT = {"dev": float, "test": float, "seed": int, "groups": str}
