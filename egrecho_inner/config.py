@@ -27,7 +27,9 @@ from typing import Any, TextIO
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from egrecho_inner.config_keys import Kind, check_yaml, legal_keys, read_yaml, unknown
+from egrecho_inner.config_help import help_text
+from egrecho_inner.config_keys import Given, Key, check_options, check_yaml, legal_keys, missing, read_yaml
+from egrecho_inner.config_types import accepts, checked, describe
 from egrecho_inner.errors import ConfigError, MachineError, UserError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -142,40 +144,58 @@ def parse(function: Callable[..., Any], argv: list[str], prog: str | None = None
     """Turn a command line into the keyword arguments of a function.
 
     Raises:
-        ConfigError: An unknown key (with the nearest legal one), a wrong type, a missing value, a bad YAML file.
+        ConfigError: An unknown key (with the nearest legal one), a value of a wrong type or outside its range, a
+            missing value, a bad YAML file.
+        SystemExit: The help was asked for, or the configuration (`--print_config`).
     """
-    parser, keys = build_parser(function, prog), legal_keys(function)
+    keys = legal_keys(function)
     argv = configs_first(spell_out(function, place_positionals(function, argv)))
+    if "-h" in argv or "--help" in argv:
+        print(help_text(function, keys, prog or Path(sys.argv[0]).name))
+        sys.exit(0)
     files = config_files(argv)
-    places: dict[str, str] = {}
-    for path in files:
-        places |= check_yaml(path, keys)
-    argv = check_options(argv[2 * len(files) :], keys, places)
+    options = argv[2 * len(files) :]
+    given = [each for path in files for each in check_yaml(path, keys)] + check_options(options, keys)
     # a file of comments only is a legal delta, which jsonargparse would refuse
     configs = [word for path in files if read_yaml(path) is not None for word in ("--config", path)]
+    parser = build_parser(function)
     try:
-        instantiated = parser.instantiate(parser.parse_args(configs + argv))
-    except argparse.ArgumentError as error:
-        raise ConfigError(improve(str(error), places)) from error
-    return {key: value for key, value in vars(instantiated).items() if key not in ("config", "print_config")}
+        instantiated = parser.instantiate(parser.parse_args(configs + options))
+    except (argparse.ArgumentError, ConfigError, ValueError) as error:  # ValueError around a ConfigError of a group
+        raise ConfigError(reason(error, keys, given)) from error
+    values = {key: value for key, value in vars(instantiated).items() if key not in ("config", "print_config")}
+    return {key: checked(key, value, keys[key].hint) for key, value in values.items()}
 
 
-def build_parser(function: Callable[..., Any], prog: str | None = None) -> ArgumentParser:
-    """Build the parser of a program from its signature and docstring."""
-    parser = ArgumentParser(prog=prog, description=summary(function), exit_on_error=False)
-    parser.add_argument("-c", "--config", action="config", help="YAML file with values; may be repeated, later wins")
-    parser.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-    )
+def build_parser(function: Callable[..., Any]) -> ArgumentParser:
+    """Build the parser of a program from its signature."""
+    parser = ArgumentParser(exit_on_error=False, add_help=False)
+    parser.add_argument("--config", action="config")
     parser.add_function_arguments(function, as_group=False)
     return parser
 
 
-def summary(function: Callable[..., Any]) -> str:
-    """Return the docstring up to its first section."""
-    lines = (function.__doc__ or "").strip().splitlines()
-    end = next((i for i, line in enumerate(lines) if line.strip() in ("Args:", "Raises:", "Returns:")), len(lines))
-    return "\n".join(line.strip() for line in lines[:end]).strip()
+def reason(error: BaseException, keys: dict[str, Key], given: list[Given]) -> str:
+    """Return why a command line was refused, in one line that begins with the place it comes from."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        named = re.match(r"[\w.]+", str(cause))
+        places = [each.place for each in given if named and each.key == named[0] and each.place]
+        return f"{places[-1]}: {cause}" if places else str(cause)
+    for each in reversed(given):
+        key = keys[each.key]
+        if key.kind == "value" and not accepts(key.hint, each.value):
+            place = f"{each.place}: " if each.place else ""
+            return f"{place}{each.key} is {str(each.value)!r}, expected {describe(key.hint)}"
+    if absent := missing(keys, given):
+        options = " ".join(f"--{name} VALUE" for name in absent)
+        return f"missing {', '.join(absent)}; give {options}, or a file that has it to -c"
+    message = " ".join(str(error).split())
+    if words := re.search(r"unrecognized arguments: (.*)", message, re.IGNORECASE):
+        return f"unexpected '{words[1]}'; options are --name VALUE, -h lists them"
+    return message
 
 
 def place_positionals(function: Callable[..., Any], argv: list[str]) -> list[str]:
@@ -234,51 +254,6 @@ def configs_first(argv: list[str]) -> list[str]:
 def config_files(argv: list[str]) -> list[str]:
     """Return the YAML files a command line (configs first) names."""
     return [path for word, path in pairwise(argv) if word == "--config"]
-
-
-def check_options(argv: list[str], keys: dict[str, Kind], places: dict[str, str]) -> list[str]:
-    """Refuse options that are none, and files as values of groups, which nobody would check.
-
-    Args:
-        argv: The command line without its configs, returned as it is.
-        keys: What a program knows.
-        places: Where YAML files give each key; those given here are taken out.
-    """
-    for word, following in zip(argv, [*argv[1:], ""], strict=False):
-        if not word.startswith("--"):
-            continue
-        option, equals, value = word[2:].partition("=")
-        name = option.removesuffix("+")
-        if name not in keys and name not in ("help", "print_config"):
-            raise ConfigError(unknown(name, keys))
-        given = (value if equals else following).strip()
-        if keys.get(name, "value") != "value" and not given.startswith("{") and given != "null":
-            raise ConfigError(f"--{name} is a group of options; write --{name}.KEY VALUE, or give a file to -c")
-        places.pop(name, None)
-    return argv
-
-
-def improve(message: str, places: dict[str, str]) -> str:
-    """Put jsonargparse's message about a value into one line that begins with the place it comes from."""
-    message = " ".join(message.split())
-    if wanting := re.search(r"arguments are required: (.*)", message):
-        options = " ".join(f"--{name} VALUE" for name in wanting[1].split(", "))
-        return f"missing {wanting[1]}; give {options}, or a file that has it to -c"
-
-    if words := re.search(r"unrecognized arguments: (.*)", message, re.IGNORECASE):
-        return f"unexpected '{words[1]}'; options are --name VALUE, -h lists them"
-    key = ".".join(re.findall(r'Parser key "([\w.]+)"', message))
-    if not key:
-        return message
-    union = re.search(r"Subtypes: \[(.*?)\] Errors:.*Given value: (.*)$", message)
-    plain = re.findall(r"Expected an? (.*?)\. Got value: (.*?)(?: - Expected|$)", message)
-    wanted, got = plain[0] if plain and ("." in key or not union) else union.groups() if union else ("", "")
-    if not wanted:
-        return message
-    wanted = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", wanted).replace(", NoneType", " or null")
-    wanted = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", wanted)
-    place = places.get(f"{key}={got}") or places.get(key)
-    return f"{place + ': ' if place else ''}{key} is {got!r}, expected {wanted}"
 
 
 def to_yaml(values: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""What a YAML config may hold: the keys of a program, each once, checked before anything is built from them.
+"""What a YAML config and a command line may hold: the keys of a program, each once, checked before they are used.
 
-In: a program's signature, YAML files. Out: the legal keys, and where each key of a file stands, for messages that name
-file and line. jsonargparse alone keeps the last of two equal keys, and names no line.
+In: a program's signature, YAML files, a command line. Out: the legal keys, what the user gives for them, and where it
+stands, for messages that name file and line. jsonargparse alone keeps the last of two equal keys, and names no line.
 """
 
 import dataclasses
@@ -11,66 +11,152 @@ import os
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from egrecho_inner.errors import ConfigError
 
 Kind = Literal["value", "group", "group or null"]
+REQUIRED = inspect.Parameter.empty
 
 
-def legal_keys(owner: Callable[..., Any], prefix: str = "") -> dict[str, Kind]:
-    """Return every key of a program, dotted: values, groups of further keys, and groups that may be null."""
+class Key(NamedTuple):
+    """A key of a program."""
+
+    kind: Kind
+    hint: Any
+    """Its type."""
+    default: Any
+    """REQUIRED where there is none."""
+
+
+class Given(NamedTuple):
+    """A value that a user gave."""
+
+    key: str
+    value: Any
+    """A string from the command line, anything from YAML."""
+    place: str = ""
+    """`FILE:LINE` of a YAML file."""
+
+
+def legal_keys(owner: Callable[..., Any], prefix: str = "", values: Any = None) -> dict[str, Key]:
+    """Return every key of a program, dotted: values, groups of further keys, and groups that may be null.
+
+    Args:
+        owner: A program, or a group of options.
+        prefix: What the keys begin with.
+        values: A group as the program gives it by default; its own defaults if None.
+    """
     hints = get_type_hints(owner)
-    dataclass = dataclasses.is_dataclass(owner)
-    parameters = dataclasses.fields(owner) if dataclass else inspect.signature(owner).parameters.values()
-    keys: dict[str, Kind] = {}
-    for name in (parameter.name for parameter in parameters):
+    keys: dict[str, Key] = {}
+    for name, default in defaults_of(owner).items():
         hint = hints[name]
+        default = default if values is None else getattr(values, name)
         choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         groups = [choice for choice in choices if dataclasses.is_dataclass(choice)]
-        keys[prefix + name] = "value" if not groups else "group" if len(choices) == 1 else "group or null"
+        kind: Kind = "value" if not groups else "group" if len(choices) == 1 else "group or null"
+        keys[prefix + name] = Key(kind, hint, default)
         for group in groups:
-            keys |= legal_keys(group, f"{prefix}{name}.")
+            keys |= legal_keys(group, f"{prefix}{name}.", default if isinstance(default, group) else None)
     return keys
 
 
-def check_yaml(path: str, keys: dict[str, Kind]) -> dict[str, str]:
-    """Refuse what jsonargparse would read wrongly in silence or name without its line.
+def defaults_of(owner: Callable[..., Any]) -> dict[str, Any]:
+    """Return the default of each parameter or field, REQUIRED where there is none."""
+    if not dataclasses.is_dataclass(owner):
+        return {name: parameter.default for name, parameter in inspect.signature(owner).parameters.items()}
+    found = {}
+    for field in dataclasses.fields(owner):
+        made = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        found[field.name] = REQUIRED if made is dataclasses.MISSING else made
+    return found
 
-    Returns:
-        `FILE:LINE` of every KEY in the file, and of every KEY=VALUE: an earlier file's value may be the wrong one.
-    """
+
+def check_yaml(path: str, keys: dict[str, Key]) -> list[Given]:
+    """Return what a YAML file gives, and refuse what jsonargparse would read wrongly in silence."""
     content = read_yaml(path)
     if content is None:
-        return {}
+        return []
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}; expected `key: value` lines")
     if "config" in content:
         raise ConfigError(f"{path}: `config:` inside a config loses values; repeat -c on the command line instead")
-    places: dict[str, str] = {}
+    given: dict[str, Given] = {}
 
-    def walk(node: yaml.MappingNode, prefix: str) -> None:
+    def walk(node: yaml.MappingNode, content: dict[str, Any], prefix: str) -> None:
         for key_node, value in node.value:
             name, place = f"{prefix}{key_node.value}", f"{path}:{key_node.start_mark.line + 1}"
             if name not in keys:
                 raise ConfigError(f"{place}: {unknown(name, keys)}")
-            if name in places:
-                raise ConfigError(f"key '{name}' twice in {path}, at {places[name]} and {place}; keep the one you mean")
-            places[name] = places[f"{name}={value.value}"] = place
-            if keys[name] == "value":
+            if name in given:
+                earlier = given[name].place
+                raise ConfigError(f"key '{name}' twice in {path}, at {earlier} and {place}; keep the one you mean")
+            given[name] = Given(name, content[key_node.value], place)
+            if keys[name].kind == "value":
                 continue
             if isinstance(value, yaml.MappingNode):
-                walk(value, f"{name}.")
-            elif keys[name] == "group" or value.value not in ("", "~", "null"):
+                walk(value, content[key_node.value], f"{name}.")
+            elif keys[name].kind == "group" or content[key_node.value] is not None:
                 raise ConfigError(f"{place}: {name} is a group; expected indented `key: value` lines below it")
 
-    walk(yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader), "")
-    return places
+    walk(yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader), content, "")
+    return list(given.values())
 
 
-def unknown(wrong: str, keys: dict[str, Kind]) -> str:
+def check_options(argv: list[str], keys: dict[str, Key]) -> list[Given]:
+    """Return what a command line without its configs gives; refuse unknown options, and files as values of groups."""
+    given: list[Given] = []
+    for word, following in zip(argv, [*argv[1:], None], strict=False):
+        if not word.startswith("--"):
+            continue
+        option, equals, value = word[2:].partition("=")
+        name = option.removesuffix("+")  # --freeze+ encoder adds to a list
+        if name not in keys and name != "print_config":
+            raise ConfigError(unknown(name, keys))
+        value = value if equals else following
+        if value is None or (value.startswith("--") and not equals):
+            continue
+        if name in keys and keys[name].kind != "value" and not value.strip().startswith("{") and value != "null":
+            raise ConfigError(f"--{name} is a group of options; write --{name}.KEY VALUE, or give a file to -c")
+        if name in keys and keys[name].kind != "value":
+            given += spread(name, value, keys)
+        elif name in keys:
+            added = option != name and not value.startswith("[")
+            given.append(Given(name, f"[{value}]" if added else value))
+    return given
+
+
+def spread(name: str, value: str, keys: dict[str, Key]) -> list[Given]:
+    """Return what `--GROUP '{KEY: VALUE}'` gives, by keys."""
+    try:
+        content = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--{name} is not plain YAML: {' '.join(str(error).split())}") from error
+    given: list[Given] = []
+    for key, inner in content.items() if isinstance(content, dict) else ():
+        key = f"{name}.{key}"
+        if key not in keys:
+            raise ConfigError(unknown(key, keys))
+        nested = keys[key].kind != "value" and isinstance(inner, dict)
+        given += spread(key, yaml.safe_dump(inner), keys) if nested else [Given(key, inner)]
+    return given
+
+
+def missing(keys: dict[str, Key], given: list[Given]) -> list[str]:
+    """Return the required keys that nobody gives; those of a group that may be null, if anything of it is given."""
+    names = {each.key for each in given}
+    needed = []
+    for name, key in keys.items():
+        outer = [each for each in keys if name.startswith(f"{each}.") and keys[each].kind == "group or null"]
+        asked = all(each in names or any(one.startswith(f"{each}.") for one in names) for each in outer)
+        if key.default is REQUIRED and key.kind == "value" and asked and name not in names:
+            needed.append(name)
+    return needed
+
+
+def unknown(wrong: str, keys: dict[str, Key]) -> str:
     """Say that a key is unknown, and which legal one is nearest: in its group, as a whole, or in its last part."""
     group, _, last = wrong.rpartition(".")
     if group in keys:

@@ -7,10 +7,12 @@ leave as plain int and float: YAML's writer and torch.compile do not know subcla
 
 import dataclasses
 import math
+from argparse import ArgumentError
 from functools import cache
 from types import UnionType
-from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import (
     ClosedUnitInterval,
     NonNegativeFloat,
@@ -98,5 +100,35 @@ def fits(value: float, kind: Any) -> bool:
     try:
         kind(value)
     except ValueError:
+        return False
+    return True
+
+
+def describe(hint: Any) -> str:
+    """Return a type in words, as a message and the help put it."""
+    if hint in RANGES:
+        return RANGES[hint]
+    inner, origin = get_args(hint), get_origin(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(describe(each) for each in inner)
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, inner))}" if len(inner) > 1 else repr(inner[0])
+    if origin is tuple and ... not in inner:
+        return f"[{', '.join(map(describe, inner))}]"
+    if origin in (list, tuple):
+        return f"list[{describe(inner[0])}]"
+    return "null" if hint is type(None) else str(hint) if inner else hint.__name__
+
+
+def accepts(hint: Any, value: Any) -> bool:
+    """Tell whether a value, a string of the command line or anything of YAML, can be one of a type."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        if isinstance(value, str):
+            parser.parse_args([f"--value={value}"])
+        else:
+            parser.parse_object({"value": value})
+    except ArgumentError:
         return False
     return True
