@@ -4,6 +4,8 @@ import difflib
 import importlib
 import sys
 
+from egrecho_inner.runtime.terminal import closable_stdout
+
 COMMANDS = {
     "validate-data": ("egrecho_inner.validate_data:validate_data", "check a Kaldi data directory and its audio"),
     "import-kaldi": ("egrecho_inner.import_kaldi:import_kaldi", "Kaldi data directory -> recordings, supervisions"),
@@ -39,7 +41,8 @@ LAUNCHED = (
 def main() -> None:
     """Run `egrecho COMMAND ...`."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
-        print(usage())
+        with closable_stdout():
+            print(usage())
         return
     if sys.argv[1] == "--version":
         from egrecho_inner import __version__

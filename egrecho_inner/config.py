@@ -11,18 +11,16 @@ import dataclasses
 import errno
 import inspect
 import json
-import logging
 import os
 import re
 import shutil
 import sys
 import tempfile
 import traceback
-import warnings
 from collections.abc import Callable
 from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -31,6 +29,7 @@ from egrecho_inner.config_help import help_text
 from egrecho_inner.config_keys import Given, Key, check_options, check_yaml, legal_keys, missing, read_yaml
 from egrecho_inner.config_types import accepts, checked, describe
 from egrecho_inner.errors import ConfigError, MachineError, UserError
+from egrecho_inner.runtime.terminal import closable_stdout, setup_logging
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -50,9 +49,10 @@ def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str |
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [arg for arg in argv if arg != "--debug"]
-    talk(debug)
+    setup_logging(debug)
     try:
-        function(**parse(function, argv, prog))
+        with closable_stdout():
+            function(**parse(function, argv, prog))
     except KeyboardInterrupt:
         sys.exit(stopped())
     except Exception as error:
@@ -86,31 +86,6 @@ def first_to_know(code: int) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def talk(debug: bool) -> None:
-    """Send our log lines to stderr, from the first process only, and keep the libraries' chatter out of them."""
-    level = logging.DEBUG if debug else logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
-    handler = Terminal()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    ours = logging.getLogger("egrecho_inner")
-    ours.handlers, ours.propagate = [handler], False
-    ours.setLevel(level)
-    if not debug:
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|accelerate|lhotse)\b")
-
-
-class Terminal(logging.StreamHandler):
-    """Write to the stderr of the moment, which a progress bar replaces while it is shown: lines go above it."""
-
-    @property
-    def stream(self) -> TextIO:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, stream: TextIO) -> None:
-        pass
 
 
 def explain(error: Exception) -> tuple[str, int]:
@@ -160,11 +135,10 @@ def parse(function: Callable[..., Any], argv: list[str], prog: str | None = None
     configs = [word for path in files if read_yaml(path) is not None for word in ("--config", path)]
     parser = build_parser(function)
     try:
-        instantiated = parser.instantiate(parser.parse_args(configs + options))
+        instantiated = vars(parser.instantiate(parser.parse_args(configs + options)))
+        return {name: checked(name, instantiated[name], key.hint) for name, key in keys.items() if "." not in name}
     except (argparse.ArgumentError, ConfigError, ValueError) as error:  # ValueError around a ConfigError of a group
         raise ConfigError(reason(error, keys, given)) from error
-    values = {key: value for key, value in vars(instantiated).items() if key not in ("config", "print_config")}
-    return {key: checked(key, value, keys[key].hint) for key, value in values.items()}
 
 
 def build_parser(function: Callable[..., Any]) -> ArgumentParser:
@@ -256,9 +230,22 @@ def config_files(argv: list[str]) -> list[str]:
     return [path for word, path in pairwise(argv) if word == "--config"]
 
 
+class Dumper(yaml.SafeDumper):
+    """Quote strings that YAML 1.2, and so jsonargparse, reads as numbers: 1e5 is one there, not in PyYAML's 1.1."""
+
+    def quoted(self, text: str) -> yaml.ScalarNode:
+        with contextlib.suppress(ValueError):
+            float(text)
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style="'")
+        return self.represent_str(text)
+
+
+Dumper.add_representer(str, Dumper.quoted)
+
+
 def to_yaml(values: dict[str, Any]) -> str:
     """Render the arguments of a program as the YAML that `-c` reads back."""
-    return yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
+    return yaml.dump(plain(values), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def plain(value: Any) -> Any:

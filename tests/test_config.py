@@ -209,6 +209,10 @@ def test_a_wrong_config_is_refused_with_its_file_line_and_remedy(tmp_path, text:
         (["--train", "other.yaml"], "write --train.KEY VALUE, or give a file to -c"),
         (["-c", "nowhere.yaml"], "config file 'nowhere.yaml' does not exist"),
         (["-c"], "does not exist"),
+        (["--train", "{lerning_rate: 1}"], "did you mean 'train.learning_rate'?"),
+        (["--train", "{epochs: x}"], "train.epochs is 'x', expected int"),
+        (["--train", "{"], "--train is not plain YAML"),
+        (["--augment.help"], "unknown key 'augment.help'; legal are augment.noise, augment.volume;"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_was_meant(argv: list[str], message: str) -> None:
@@ -219,6 +223,35 @@ def test_a_wrong_value_is_looked_for_in_the_file_that_has_it(config) -> None:
     wrong, right = config("train: {epochs: abc}\n"), config("train: {epochs: 3}\n")
     assert refused(*NEEDED, "-c", wrong, "-c", right).startswith(f"{wrong}:1: ")
     assert refused(*NEEDED, "-c", right, "--train.epochs", "x").startswith("train.epochs is")
+
+
+def test_what_an_optional_group_needs_is_named(config) -> None:
+    @dataclass(frozen=True)
+    class Rooms:
+        """Rooms."""
+
+        folder: str
+        """Where from."""
+        share: float = 0.3
+        """How many."""
+
+    def other(rooms: Rooms | None = None) -> None:
+        """Go.
+
+        Args:
+            rooms: Rooms.
+        """
+
+    for argv in (["--rooms.share", "0.5"], ["-c", config("rooms: {share: 0.5}\n")], ["--rooms", "{share: 0.5}"]):
+        with pytest.raises(ConfigError, match=r"^missing rooms\.folder; give --rooms\.folder VALUE, or a file"):
+            parse(other, argv)
+    assert parse(other, [])["rooms"] is None
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text(config) -> None:
+    values = {"data_dir": "1e5", "outdir": "0E0", "train": Train(freeze=["1_0", "nan", "-3"])}
+    assert parse(program, ["-c", config(to_yaml(values))])["train"] == values["train"]
+    assert parse(program, ["-c", config(to_yaml(values))])["data_dir"] == "1e5"
 
 
 def test_a_file_of_comments_changes_nothing(config) -> None:

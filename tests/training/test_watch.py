@@ -15,8 +15,8 @@ from runs import train
 from tiny import speech_cuts
 from torch.utils.tensorboard import SummaryWriter
 
-from egrecho_inner.config import talk
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.runtime.terminal import setup_logging
 from egrecho_inner.training import arguments
 from egrecho_inner.training.resume import Allowance
 from egrecho_inner.training.watch import draw, in_words
@@ -98,7 +98,7 @@ def test_log_lines_follow_a_progress_bar_that_takes_stderr_over(monkeypatch: pyt
     setup = logging.getLogger("egrecho_inner")
     kept = setup.handlers, setup.propagate, setup.level
     try:
-        talk(debug=False)
+        setup_logging(debug=False)
         screen = io.StringIO()
         console = Console(file=screen, force_terminal=True, stderr=True)
         with Progress(console=console):
