@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.averaging import average_weights
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
@@ -25,7 +26,11 @@ logger = logging.getLogger(__name__)
 
 
 def average(
-    models: list[str], outdir: str, weights: list[float] | None = None, last: int = 5, processor: str | None = None
+    models: list[str],
+    outdir: str,
+    weights: list[float] | None = None,
+    last: PositiveInt = 5,
+    processor: str | None = None,
 ) -> None:
     """Average the weights of several models into one.
 

@@ -20,6 +20,7 @@ from lhotse.cut import Cut
 from torch import Tensor
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import ClosedUnitInterval, PositiveFloat, PositiveInt
 from egrecho_inner.data.dataset import CutBatches
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.data.inputs import equal_runs, parts_of
@@ -54,12 +55,12 @@ def cache_logits(
     targets: TargetOptions = PUBLISHED,
     language: str | None = None,
     task: Task = "transcribe",
-    top_k: int = 32,
-    temperature: float = 2.0,
+    top_k: PositiveInt = 32,
+    temperature: PositiveFloat = 2.0,
     window: Literal["longest", "30s"] = "longest",
-    batch_size: int = 16,
-    shard_size: int = 2000,
-    max_skip_ratio: float = 0.01,
+    batch_size: PositiveInt = 16,
+    shard_size: PositiveInt = 2000,
+    max_skip_ratio: ClosedUnitInterval = 0.01,
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
 ) -> None:
@@ -81,8 +82,6 @@ def cache_logits(
         device: cpu, cuda, cuda:1, ...; auto is a GPU where there is one.
         dtype: Type of the weights; auto is float16 on a GPU, float32 elsewhere.
     """
-    if min(top_k, batch_size, shard_size) < 1 or temperature <= 0:
-        raise ConfigError("top_k, batch_size, shard_size and temperature must be above 0")
     index, folder = CutIndex(cuts), Path(outdir)
     facts = {"teacher": model_digest(teacher), "cuts": index.digest, "targets": vars(targets), "language": language}
     facts |= {"task": task, "k": top_k, "temperature": temperature, "window": window, "shard_size": shard_size}

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jsonargparse.typing import PositiveInt
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import NonNegativeInt, PositiveInt, Seed
 from egrecho_inner.errors import DataError
 from egrecho_inner.report.errs import UNITS, inline
 from egrecho_inner.runtime.files import read_lines
@@ -76,8 +76,8 @@ def compare(
     metric: Literal["wer", "cer"] | None = None,
     by: Literal["utterance", "speaker"] = "utterance",
     draws: PositiveInt = 10_000,
-    seed: int = 0,
-    top: int = 10,
+    seed: Seed = 0,
+    top: NonNegativeInt = 10,
     json: bool = False,
 ) -> None:
     """Tell whether result B is better than result A, worse, or within noise.

@@ -23,15 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser
 
 from egrecho_inner.config_help import help_text
 from egrecho_inner.config_keys import Given, Key, check_options, check_yaml, legal_keys, missing, read_yaml
 from egrecho_inner.config_types import accepts, checked, describe
 from egrecho_inner.errors import ConfigError, MachineError, UserError
 from egrecho_inner.runtime.terminal import closable_stdout, setup_logging
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 SPARE_BYTES = 16 * 2**20
 """A file system with less left is full for our purposes."""

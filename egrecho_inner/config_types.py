@@ -26,17 +26,23 @@ from egrecho_inner.errors import ConfigError
 
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # what numpy takes
 ShareBelowOne = restricted_number_type("ShareBelowOne", float, [(">=", 0), ("<", 1)])
+ShareAboveZero = restricted_number_type("ShareAboveZero", float, [(">", 0), ("<=", 1)])
+Port = restricted_number_type("Port", int, [(">=", 0), ("<", 2**16)])
+TickPower = restricted_number_type("TickPower", int, [(">=", -14), ("<=", -3)])
 NonPositiveFloat = restricted_number_type("NonPositiveFloat", float, ("<=", 0))
 
 RANGES: dict[Any, str] = {
     PositiveInt: "a whole number above 0",
     NonNegativeInt: "a whole number, 0 or more",
     Seed: "a whole number from 0 to 4294967295",
+    Port: "a whole number from 0 to 65535",
+    TickPower: "a whole number from -14 to -3",
     PositiveFloat: "a number above 0",
     NonNegativeFloat: "a number, 0 or more",
     NonPositiveFloat: "a number, 0 or less",
     ClosedUnitInterval: "a number from 0 to 1",
     ShareBelowOne: "a number from 0 to below 1",
+    ShareAboveZero: "a number above 0, 1 at most",
 }
 """How messages put the ranges."""
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from transformers.utils import logging as transformers_logging
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.decoding.hypotheses import remove_logs
 from egrecho_inner.decoding.options import DecodeOptions
@@ -45,7 +46,7 @@ def evaluate(
     decode: DecodeOptions = DecodeOptions(),
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
-    limit: int | None = None,
+    limit: PositiveInt | None = None,
     overwrite: bool = False,
 ) -> None:
     """Decode test sets with a Whisper model and score them.
@@ -66,8 +67,6 @@ def evaluate(
     transformers_logging.disable_progress_bar()
     if normalizer != "auto":
         get_normalizer(normalizer)
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit}; expected at least 1 cut, or null for all")
     sets = open_sets(cuts)
     n_mels = check_model(model_path)
     language = decode.language and language_code(decode.language)

@@ -17,6 +17,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import Seed
 from egrecho_inner.data.cuts import scan_manifest
 from egrecho_inner.data.options import RuleOptions
 from egrecho_inner.data.rules import Survival, make_rules, read_labelled
@@ -30,7 +31,7 @@ HEADS = ["rule", "keeps", "alone drops", "here drops", "cuts left", "hours left"
 EXAMPLE_CHARACTERS = 90
 
 
-def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain: bool = False, seed: int = 0) -> None:
+def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain: bool = False, seed: Seed = 0) -> None:
     """Keep the cuts whose teacher's text agrees with the reference and looks like speech.
 
     Args:

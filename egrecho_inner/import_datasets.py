@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.data.audio_files import probe
 from egrecho_inner.data.sources.hub import Choice, Row, read_rows
 from egrecho_inner.errors import ConfigError, DataError
@@ -35,7 +36,7 @@ def import_datasets(
     text_column: str | None = None,
     speaker_column: str | None = None,
     audio_column: str | None = None,
-    max_skip_ratio: float = 0.01,
+    max_skip_ratio: ClosedUnitInterval = 0.01,
 ) -> None:
     """Import a data set of the `datasets` library, from disk or from a hub, as a Kaldi data directory.
 

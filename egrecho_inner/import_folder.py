@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.data.sources.folder import STAGE, FolderData, SplitOptions, read_folder, write_splits
 from egrecho_inner.data.sources.folder_cuts import cut_folder
 from egrecho_inner.errors import MachineError
@@ -24,7 +25,7 @@ def import_folder(
     language: str | None = None,
     split: SplitOptions = SplitOptions(),
     write_csv: bool = True,
-    max_skip_ratio: float = 0.1,
+    max_skip_ratio: ClosedUnitInterval = 0.1,
 ) -> None:
     """Import a folder of recordings and transcripts as cuts.
 

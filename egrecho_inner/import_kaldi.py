@@ -9,6 +9,7 @@ used is left out, counted and limited. Ids are unique over the splits of a corpu
 from pathlib import Path
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 from egrecho_inner.data.findings import Findings
 from egrecho_inner.data.kaldi import read_data_dir
 from egrecho_inner.data.manifests import Channel, Manifests, Rules, build_manifests
@@ -28,14 +29,14 @@ def import_kaldi(
     ids: Ids = "auto",
     other_splits: list[str] | None = None,
     channel: Channel = "error",
-    min_duration: float = 0.1,
-    max_duration: float = 30.0,
+    min_duration: NonNegativeFloat = 0.1,
+    max_duration: PositiveFloat = 30.0,
     keep_long: bool | None = None,
-    max_skip_ratio: float | None = None,
+    max_skip_ratio: ClosedUnitInterval | None = None,
     allow_pipes: bool = False,
     quick: bool = False,
     scans: str | None = None,
-    jobs: int = 4,
+    jobs: PositiveInt = 4,
     executor: str = "processes",
 ) -> None:
     """Turn a Kaldi data directory into recording and supervision manifests.

@@ -15,6 +15,7 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.data.audio import SAMPLING_RATE
 from egrecho_inner.data.audio_checks import scan_audio
 from egrecho_inner.errors import DataError
@@ -27,7 +28,11 @@ WINDOW, SHORTEST = 10.0, 5.0  # seconds; icefall's choice: long enough to cover 
 
 
 def import_musan(
-    musan_dir: str, out: str, manifests: str = "data/manifests", max_skip_ratio: float = 0.01, ledger: str = ""
+    musan_dir: str,
+    out: str,
+    manifests: str = "data/manifests",
+    max_skip_ratio: ClosedUnitInterval = 0.01,
+    ledger: str = "",
 ) -> None:
     """Write the manifests and the cuts of a MUSAN folder.
 

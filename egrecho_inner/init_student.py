@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import NonNegativeInt, PositiveInt, Seed
 from egrecho_inner.decoding.session import model_digest
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
@@ -22,10 +23,10 @@ logger = logging.getLogger(__name__)
 def init_student(
     teacher: str,
     outdir: str,
-    encoder_layers: int | list[int] | None = None,
-    decoder_layers: int | list[int] = 2,
+    encoder_layers: PositiveInt | list[NonNegativeInt] | None = None,
+    decoder_layers: PositiveInt | list[NonNegativeInt] = 2,
     random: Part = "none",
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
 ) -> None:
     """Make a student from a teacher's layers.

@@ -11,6 +11,7 @@ and `final_eval_result.txt`; `events.jsonl`, the phases as they came. The same c
 from pathlib import Path
 
 from egrecho_inner.config import run, to_yaml
+from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.data.sources.folder import SplitOptions
 from egrecho_inner.training.personal.options import GuardOptions, Scoring, TuneOptions
 from egrecho_inner.training.personal.session import FolderOptions, PersonalRun
@@ -25,7 +26,7 @@ def personal(
     split: SplitOptions = SplitOptions(),
     guard: GuardOptions = GuardOptions(),
     scoring: Scoring = Scoring(),
-    max_skip_ratio: float = 0.1,
+    max_skip_ratio: ClosedUnitInterval = 0.1,
 ) -> None:
     """Personalise a Whisper on a folder of recordings.
 

@@ -8,6 +8,7 @@ what autograd keeps); the rehearsal at the start of a run on a GPU measures.
 from transformers import WhisperConfig
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import PositiveFloat, PositiveInt, ShareAboveZero
 from egrecho_inner.data.index import open_all
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import SIZES, LoraOptions
@@ -24,15 +25,15 @@ USABLE = 0.95
 def plan(
     size: str | None = None,
     gpu: str = "A100",
-    gpus: int = 1,
-    max_duration: float = 120.0,
-    longest: float = 30.0,
+    gpus: PositiveInt = 1,
+    max_duration: PositiveFloat = 120.0,
+    longest: PositiveFloat = 30.0,
     cuts: list[str] | None = None,
-    hours: float | None = None,
-    num_epochs: float = 3.0,
-    audio_seconds_per_second: float | None = None,
-    mfu: float = USUAL_MFU,
-    rank: int = 32,
+    hours: PositiveFloat | None = None,
+    num_epochs: PositiveFloat = 3.0,
+    audio_seconds_per_second: PositiveFloat | None = None,
+    mfu: ShareAboveZero = USUAL_MFU,
+    rank: PositiveInt = 32,
 ) -> None:
     """Say which models and methods fit a GPU, and how long an epoch takes.
 

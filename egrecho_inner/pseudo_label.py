@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import ClosedUnitInterval, PositiveInt
 from egrecho_inner.data.features import WHISPER_FRAMES
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.data.inputs import equal_runs, parts_of
@@ -48,8 +49,8 @@ def pseudo_label(
     decode: DecodeOptions = DecodeOptions(),
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
-    shard_size: int = 2000,
-    max_skip_ratio: float = 0.01,
+    shard_size: PositiveInt = 2000,
+    max_skip_ratio: ClosedUnitInterval = 0.01,
     overwrite: bool = False,
 ) -> None:
     """Write a teacher's text, its likelihood and its origin onto cuts.

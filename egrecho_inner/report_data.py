@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
-
 from egrecho_inner.config import run
+from egrecho_inner.config_types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.clips import encode_clip
 from egrecho_inner.data.listening import choose_cuts, listen

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from egrecho_inner.data.audio import load_audio
 from egrecho_inner.data.clips import Clip, encode_clip, find_cuts
 from egrecho_inner.errors import DataError

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import Port, PositiveFloat, PositiveInt
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.serve.options import HUB_MODELS, Limits, Settings
 
@@ -24,16 +25,16 @@ logger = logging.getLogger(__name__)
 def serve(
     work: str = "exp/serve",
     host: str | None = None,
-    port: int = 5553,
+    port: Port = 5553,
     open: bool = False,
     tokens: str | None = None,
     new_token: str | None = None,
     role: Literal["read", "write", "admin"] = "write",
-    days: float | None = None,
+    days: PositiveFloat | None = None,
     hosts: list[str] | None = None,
     proxies: str = "127.0.0.1",
     models: dict[str, str] | None = None,
-    slots: int = 1,
+    slots: PositiveInt = 1,
     limits: Limits = Limits(),
     compat_busy: bool = False,
     tensorboard: bool = True,

@@ -15,6 +15,7 @@ import torch
 from tabulate import tabulate
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.decoding.batches import load_pieces, to_tensors
 from egrecho_inner.decoding.decode import Transcriber
@@ -32,8 +33,8 @@ def speculate(
     student: str,
     cuts: str,
     decode: DecodeOptions = DecodeOptions(),
-    draft_tokens: int = 5,
-    limit: int = 200,
+    draft_tokens: PositiveInt = 5,
+    limit: PositiveInt = 200,
     device: str = "auto",
     dtype: str = "auto",
     out: str | None = None,

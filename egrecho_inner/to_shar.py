@@ -12,12 +12,13 @@ from typing import Literal
 from lhotse import CutSet
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.data.index import CutIndex
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.files import working_folder, write_json
 
 
-def to_shar(cuts: str, outdir: str, audio: Literal["flac", "wav"] = "flac", shard_size: int = 1000) -> None:
+def to_shar(cuts: str, outdir: str, audio: Literal["flac", "wav"] = "flac", shard_size: PositiveInt = 1000) -> None:
     """Write cuts with their audio as a Lhotse Shar folder.
 
     Args:

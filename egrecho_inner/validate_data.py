@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 from egrecho_inner.data.kaldi_fix import Fix, fix_data_dir
 from egrecho_inner.data.manifests import Channel, Rules
 from egrecho_inner.data.validation import Looking, Validation, check_overlap, validate
@@ -26,12 +27,12 @@ def validate_data(
     train: bool | None = None,
     train_dir: str | None = None,
     channel: Channel = "error",
-    min_duration: float = 0.1,
-    max_duration: float = 30.0,
-    max_skip_ratio: float = 0.0,
+    min_duration: NonNegativeFloat = 0.1,
+    max_duration: PositiveFloat = 30.0,
+    max_skip_ratio: ClosedUnitInterval = 0.0,
     allow_pipes: bool = False,
     scans: str | None = None,
-    jobs: int = 4,
+    jobs: PositiveInt = 4,
     executor: str = "processes",
 ) -> None:
     """Check a Kaldi data directory: Kaldi's own rules, transcripts, languages, and every audio file.

@@ -17,6 +17,7 @@ from lhotse import CutSet
 
 from egrecho_inner import compute_features as program
 from egrecho_inner.compute_features import compute_features
+from egrecho_inner.config import parse
 from egrecho_inner.data.feature_store import load_stored
 from egrecho_inner.data.features import log_mel
 from egrecho_inner.errors import ConfigError, DataError, MachineError
@@ -331,8 +332,8 @@ def test_three_speeds_are_there_before_features(corpus) -> None:
 
 
 def test_wrong_input_is_named(corpus) -> None:
-    with pytest.raises(ConfigError, match="tick_power is 8"):
-        compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", tick_power=8)
+    with pytest.raises(ConfigError, match="tick_power is '8', expected a whole number from -14 to -3"):
+        parse(compute_features, ["--cuts", "cuts.jsonl", "--out", "data/x_cuts.jsonl.gz", "--tick_power", "8"])
     with pytest.raises(ConfigError, match="--storage"):
         compute_features("cuts.jsonl", "data/x.jsonl.gz")
     with pytest.raises(DataError, match="no such file"):

@@ -234,7 +234,6 @@ FAULTS: dict[str, tuple[Callable[[Path], dict[str, Any]], type[UserError], str]]
         "edited.jsonl:2: cut id same comes twice",
     ),
     "normalizer": (lambda _: {"normalizer": "whisper-basik"}, ConfigError, "did you mean 'whisper-basic'"),
-    "limit": (lambda _: {"limit": 0}, ConfigError, "limit is 0"),
     "device": (lambda _: {"device": "cuda:77"}, ConfigError, "device 'cuda:77' is not usable here"),
 }
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from egrecho_inner.errors import ConfigError
+from egrecho_inner.config_types import Options, PositiveFloat, PositiveInt
 
 OPENAI = ("tiny", "base", "small", "medium", "large", "large-v2", "large-v3", "large-v3-turbo")
 HUB_MODELS = {f"openai/whisper-{size}": f"openai/whisper-{size}" for size in OPENAI}
@@ -12,42 +12,37 @@ POLICIES = ("encoder", "encoder-top", "full", "lora", "sweep")
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Options, group="limits"):
     """How much one upload, one job, one client may take."""
 
-    upload_mb: float = 1000.0
+    upload_mb: PositiveFloat = 1000.0
     """Bytes of one request, in millions."""
-    unpacked_mb: float = 2000.0
+    unpacked_mb: PositiveFloat = 2000.0
     """Bytes of an archive's content."""
-    ratio: float = 100.0
+    ratio: PositiveFloat = 100.0
     """Content over archive, once more than 10 MB are unpacked; zeros pack a thousandfold, speech not twofold."""
-    files: int = 4000
+    files: PositiveInt = 4000
     """Members of an archive."""
-    file_mb: float = 60.0
+    file_mb: PositiveFloat = 60.0
     """Bytes of one recording; 30 s of stereo at 192 kHz and 32 bit are 46 MB."""
-    audio_hours: float = 5.0
+    audio_hours: PositiveFloat = 5.0
     """Of one data set."""
-    epochs: int = 50
+    epochs: PositiveInt = 50
     """That may be asked for."""
-    job_hours: float = 12.0
+    job_hours: PositiveFloat = 12.0
     """Wall time of one job."""
-    memory_gb: float | None = None
+    memory_gb: PositiveFloat | None = None
     """Address space of a job; null for no limit, as CUDA maps more than it uses."""
-    queue: int = 200
+    queue: PositiveInt = 200
     """Jobs waiting, of all clients."""
-    jobs_per_owner: int = 50
+    jobs_per_owner: PositiveInt = 50
     """Jobs waiting or running, of one client."""
-    disk_floor_gb: float = 2.0
+    disk_floor_gb: PositiveFloat = 2.0
     """Free disk under which nothing new is accepted."""
-    idle_seconds: float = 30.0
+    idle_seconds: PositiveFloat = 30.0
     """A client that sends nothing for so long while uploading is let go."""
-    attempts: int = 5
+    attempts: PositiveInt = 5
     """Starts of a job whose worker is killed again and again."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is not None and not value > 0:
-                raise ConfigError(f"limits.{name} is {value}; expected more than 0")
 
 
 @dataclass(frozen=True)
