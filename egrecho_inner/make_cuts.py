@@ -9,12 +9,17 @@ from collections import Counter
 from collections.abc import Iterator
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import PositiveFloat
 from egrecho_inner.data.cuts import LONGEST_COPY, SPEEDS, read_cuts
 from egrecho_inner.runtime.files import to_line, write_jsonl
 
 
 def make_cuts(
-    recordings: str, supervisions: str, out: str, perturb_speed: bool = False, longest_copy: float = LONGEST_COPY
+    recordings: str,
+    supervisions: str,
+    out: str,
+    perturb_speed: bool = False,
+    longest_copy: PositiveFloat = LONGEST_COPY,
 ) -> None:
     """Join recordings and supervisions into cuts.
 

@@ -27,6 +27,7 @@ PLAUSIBLE = {
     "snr": "[5, 10]",
     "decibels": "[-6, 6]",
     "folds": "5",
+    "curve": "[0.5]",
     "learning_rate": "0.1",
     "max_duration": "30",
     "save_steps": "1",
