@@ -1,4 +1,4 @@
-"""AdaLoRA in the Trainer: ranks that really move, and a state that a checkpoint can hold.
+"""AdaLoRA in the Trainer: ranks that really move, orthogonal factors, and a state that a checkpoint can hold.
 
 peft saves an adapter pruned to its present ranks, which training cannot go on from, and nothing of the importance
 scores; so a checkpoint gets both, whole, in a file of its own. The result is still peft's pruned adapter.
@@ -22,15 +22,35 @@ SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 class AdaLora(TrainerCallback):
     """Re-allocate AdaLoRA's ranks after each step, before the gradients are cleared: the Trainer never does."""
 
-    def on_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        whole: PeftModel = getattr(model, "module", model)
-        if any(p.grad is not None for p in whole.parameters()):  # none where a non-finite step is left out
-            whole.base_model.update_and_allocate(state.global_step)
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
+    ) -> None:
+        adapted: PeftModel = getattr(model, "module", model)
+        config = adapted.peft_config["default"]
+        left_out = optimizer.step_was_skipped or all(p.grad is None for p in adapted.parameters())
+        # an fp16 overflow leaves infinite gradients: one would stay in the running means of the scores for ever;
+        # from the last allocation on no gradient is looked at, and that step must not be missed
+        if not left_out or state.global_step >= config.total_step - config.tfinal:
+            adapted.base_model.update_and_allocate(state.global_step)
 
 
 def is_adalora(model: nn.Module) -> bool:
     """Tell whether a model trains an AdaLoRA adapter."""
     return isinstance(model, PeftModel) and model.peft_config["default"].peft_type == "ADALORA"
+
+
+def penalty(model: PeftModel) -> torch.Tensor:
+    """Return what the loss has to pay for factors A (r, in) and B (out, r) that are not orthogonal.
+
+    It is peft's form of Zhang et al. 2023 (arXiv:2303.10512, eq. 4): the mean over the factors of the Frobenius norm of
+    A A^T - I and B^T B - I, times `orth_reg_weight`. peft adds it in a forward that its own PeftModel never calls.
+    """
+    norms = []
+    for name, factor in model.named_parameters():
+        if "lora_A" in name or "lora_B" in name:
+            products = factor @ factor.T if "lora_A" in name else factor.T @ factor  # (r, r)
+            norms.append(torch.linalg.matrix_norm(products - torch.eye(len(products), device=factor.device)))
+    return model.peft_config["default"].orth_reg_weight * torch.stack(norms).mean()
 
 
 def save_state(model: PeftModel, folder: Path) -> None:

@@ -23,7 +23,8 @@ from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader
 from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import DataError, Interrupted, MachineError
-from egrecho_inner.training import best, checkpoint, collectives, flops, loaders, memory, sharding, strategy
+from egrecho_inner.training import adalora, best, checkpoint, collectives, flops, loaders, memory, sharding, strategy
+from egrecho_inner.training.adalora import is_adalora
 from egrecho_inner.training.evaluating import Evaluate, EvaluatingTrainer
 from egrecho_inner.training.frozen import FrozenEncoder
 from egrecho_inner.training.lion import make_lion
@@ -189,6 +190,14 @@ class WhisperTrainer(EvaluatingTrainer):
         with self.accelerator.no_sync(model):
             return self.fits.run(run, model, last=self.accelerator.sync_gradients)
 
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(*args, **kwargs)
+        if is_adalora(self.model) and self.accelerator.sync_gradients:  # once in a step, the same on all processes
+            penalty = adalora.penalty(self.model)
+            self.tally.orthogonality = penalty.detach()
+            loss = loss + penalty
+        return loss
+
     def run_batch(self, model: nn.Module, inputs: dict[str, Any], items: torch.Tensor, step: int | str) -> torch.Tensor:
         """Run a batch forward and backward.
 
@@ -196,7 +205,10 @@ class WhisperTrainer(EvaluatingTrainer):
             OutOfMemory: It does not fit.
         """
         with memory.named(inputs, self.plan.options, step), strategy.smallest_scale_named(self.state.global_step):
-            return super().training_step(model, inputs, items)
+            loss = super().training_step(model, inputs, items)
+        if is_adalora(self.model) and self.accelerator.sync_gradients:
+            loss = loss - self.tally.orthogonality  # the log has the loss that others have
+        return loss
 
     def forget_figures(self) -> None:
         """Forget what a batch left for the log; for a subclass that keeps figures of its own."""

@@ -62,6 +62,8 @@ class Tally:
         self.skips = skips
         self.ids: list[list[str]] = []
         self.nonfinite = 0
+        self.orthogonality: torch.Tensor | None = None
+        """AdaLoRA's penalty in the last step, which is not in the loss of the log."""
         self.reset()
 
     def reset(self) -> None:
@@ -92,6 +94,8 @@ class Tally:
             figures["mfu"] = round(flops / processes / elapsed / peak_flops, 4)
         if self.skips.reasons:
             figures["skipped"] = len(self.skips.reasons)
+        if self.orthogonality is not None:
+            figures["orthogonality"] = round(float(self.orthogonality), 5)
         if self.nonfinite:
             figures["nonfinite"] = self.nonfinite
         self.reset()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tiny import speech_cuts, tiny_model, tiny_processor
 from egrecho_inner.data.options import BatchOptions, DataOptions
 from egrecho_inner.model.adapters import add_adapter
 from egrecho_inner.model.options import LoraOptions
+from egrecho_inner.training import adalora
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
 
@@ -20,7 +22,7 @@ def cuts(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(speech_cuts(tmp_path_factory.mktemp("cuts"), n=12))
 
 
-def train(cuts: str, out: Path, lora: LoraOptions | None = None, **options: object) -> Path:
+def train(cuts: str, out: Path, lora: LoraOptions | None = None, batch_size: int = 4, **options: object) -> Path:
     """Train a tiny model or its adapter for a few steps and return the folder of the result."""
     defaults = {
         "max_steps": 12,
@@ -35,7 +37,7 @@ def train(cuts: str, out: Path, lora: LoraOptions | None = None, **options: obje
         tiny_processor(),
         out,
         DataOptions(train=cuts),
-        BatchOptions(max_duration=None, batch_size=4),
+        BatchOptions(max_duration=None, batch_size=batch_size),
         TrainOptions(**{**defaults, **options}),
         WindowOptions(),
         None,
@@ -51,6 +53,63 @@ def test_adalora_takes_ranks_from_where_they_help_least(cuts: str, tmp_path: Pat
     ranks = [sum(kept) for kept in pattern.values()]
     assert sum(ranks) == 2 * len(ranks), "the budget at the end is r on average"
     assert len(set(ranks)) > 1, "all layers kept the same rank: nothing was re-allocated"
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_adalora_makes_its_factors_orthogonal(cuts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lora = LoraOptions("adalora", r=2, init_r=4, warmup=0.1, settle=0.2, delta=1, dropout=0.0)
+    train(cuts, tmp_path / "with", lora, logging_steps=1)
+    rows = [row for row in metrics(tmp_path / "with") if "loss" in row]
+    assert rows[-1]["orthogonality"] < 0.9 * rows[0]["orthogonality"]
+    monkeypatch.setattr(adalora, "penalty", lambda model: torch.zeros(()))
+    train(cuts, tmp_path / "without", lora, logging_steps=1)
+    plain = next(row for row in metrics(tmp_path / "without") if "loss" in row)
+    assert rows[0]["loss"] == pytest.approx(plain["loss"], rel=1e-5), "the log has the loss that others have"
+    assert rows[0]["grad_norm"] != pytest.approx(plain["grad_norm"], rel=1e-3)
+
+
+def test_the_penalty_is_what_peft_would_add() -> None:
+    model = add_adapter(tiny_model(tiny_processor()), LoraOptions("adalora", r=2, init_r=4, dropout=0.0), 10)
+    inputs = {
+        "input_features": torch.zeros(1, 80, 100),
+        "decoder_input_ids": torch.tensor([[1, 2]]),
+        "labels": torch.tensor([[2, 3]]),
+    }
+    ours = model(**inputs).loss + adalora.penalty(model)
+    assert ours.item() == pytest.approx(model.base_model(**inputs).loss.item(), rel=1e-5)
+
+
+def test_the_penalty_counts_once_in_a_step_however_it_is_divided(cuts: str, tmp_path: Path) -> None:
+    lora = LoraOptions("adalora", r=2, init_r=4, dropout=0.0)
+    norms = []
+    for size, accumulation in ((8, 1), (2, 4)):
+        train(cuts, tmp_path / str(size), lora, max_steps=1, accumulation=accumulation, batch_size=size)
+        norms.append(metrics(tmp_path / str(size))[0]["grad_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_an_overflow_does_not_reach_adaloras_scores() -> None:
+    model = add_adapter(tiny_model(tiny_processor()), LoraOptions("adalora", r=2, init_r=4, warmup=0.1, settle=0.2), 10)
+    allocator = model.base_model.rankallocator
+
+    def step(number: int, gradient: float, overflow: bool) -> None:
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, gradient) if parameter.requires_grad else None
+        optimizer, state = SimpleNamespace(step_was_skipped=overflow), SimpleNamespace(global_step=number)
+        adalora.AdaLora().on_optimizer_step(None, state, None, model=model, optimizer=optimizer)
+
+    step(0, 0.1, overflow=False)
+    step(1, float("inf"), overflow=True)
+    step(2, 0.1, overflow=False)
+    for scores in (allocator.exp_avg_ipt, allocator.exp_avg_unc):
+        assert scores and all(torch.isfinite(value).all() for value in scores.values())
+    step(8, float("inf"), overflow=True)  # the step of the last allocation
+    pattern = model.peft_config["default"].rank_pattern
+    assert sum(map(sum, pattern.values())) <= 2 * len(pattern)
+    step(9, float("inf"), overflow=True)
 
 
 def test_gradient_checkpointing_under_lora_trains_as_without(cuts: str, tmp_path: Path) -> None:
