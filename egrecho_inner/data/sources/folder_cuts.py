@@ -45,9 +45,11 @@ def cut_folder(data: FolderData, outdir: Path, language: str | None, ledger: Led
     parts = parts or {split: data.of(split) for split in SPLITS}
     manifests = {}
     for name, clips in parts.items():
+        if not clips:
+            continue
         path = outdir / f"cuts_{name}.jsonl.gz"
         if not (lines := list(cut_lines(clips, data.folder, outdir, language, ledger))):
-            reasons = ", ".join(sorted({skip.reason for skip in ledger.skips})) or "no clip is in it"
+            reasons = ", ".join(sorted({skip.reason for skip in ledger.skips}))
             raise DataError(f"{data.folder}: nothing in {name} can be used ({reasons}); add recordings")
         write_jsonl(path, lines)
         manifests[name] = path

@@ -25,7 +25,8 @@ from typing import Any
 
 from egrecho_inner.data.sources.folder import STAGE, FolderData, SplitOptions, read_folder, write_splits
 from egrecho_inner.data.sources.folder_cuts import cut_folder
-from egrecho_inner.errors import ConfigError, MachineError
+from egrecho_inner.data.sources.splits import SPLITS
+from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
 from egrecho_inner.runtime.events import NAME, Events
 from egrecho_inner.runtime.ledger import Ledger
@@ -176,6 +177,9 @@ class PersonalRun:
         ledger.write(STAGE)
         ledger.check_limit(total, self.data.max_skip_ratio, str(data.folder))
         logger.info("%s: %s", data.folder, ledger.summary(total, "recordings"))
+        missing = [] if data.folds else [split for split in SPLITS if split not in self.cuts]
+        if missing:
+            raise DataError(f"{data.folder}: no recording is in {' and '.join(missing)}; see {missing[0]}_files.csv")
         self.cuts |= open_guard(self.guard, place, self.language)
         return data
 

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# A Whisper for one voice, from a folder of recordings: UID.wav (mp3, flac, m4a, ogg, ...) beside UID.txt.
+#
+#   bash egs/personal/run.sh --folder my_recordings --model_name openai/whisper-tiny --language en
+#
+# Stages, --stage to --stop_stage (0 to 2):
+#   0  read and divide the folder, and make a page that plays what looks wrong  -> EXP/data.html
+#   1  measure the base, train, measure again, decide                           -> EXP/run
+#   2  the model that is to be used as CTranslate2 int8, beside itself in float -> EXP/device (extra ct2)
+#
+#   --folder DIR           the recordings (needed)
+#   --model_name NAME      the base (openai/whisper-tiny)
+#   --language CODE        of the recordings; empty detects it
+#   --exp DIR              where everything goes (exp/personal)
+#   --guard DIR            recordings of others: what the model must not forget
+#   --config FILE          defaults (config/personal.yaml)
+#   --overrides WORDS      options of egrecho personal, such as --tune.policy sweep
+set -euo pipefail
+
+stage=0
+stop_stage=1
+folder=
+model_name=openai/whisper-tiny
+language=
+exp=exp/personal
+guard=
+config=config/personal.yaml
+overrides=
+. "$(dirname "$0")/../../path.sh"
+parse_options "$@"
+[ -n "$folder" ] || die "--folder DIR is needed: recordings with their transcripts, 1.wav beside 1.txt"
+read -ra more <<< "$overrides"
+
+look() {
+  local sets=()
+  egrecho import-folder "$folder" "$exp/cuts" --language "${language:-null}"
+  for manifest in "$exp"/cuts/cuts_*.jsonl.gz; do sets+=("$manifest"); done
+  egrecho report-data "[$(IFS=,; echo "${sets[*]}")]" --out "$exp/data.html" --skipped "$exp/cuts/skipped.jsonl"
+}
+if at_stage 0; then timed "look at the recordings" look; fi
+if at_stage 1; then
+  timed "personalise" egrecho personal -c "$config" "$folder" "$exp/run" --model_path "$model_name" \
+    --language "${language:-null}" --guard.data "${guard:-null}" ${more[@]+"${more[@]}"}
+fi
+if at_stage 2; then
+  for backend in torch ctranslate2 ctranslate2-int8; do
+    timed "decode with $backend" egrecho eval "$exp/run/final" --cuts "$exp/run/cuts/cuts_test.jsonl.gz" \
+      --outdir "$exp/device/$backend" --decode.backend "$backend" --decode.language "${language:-null}" --device cpu
+  done
+  ./local/display_results.py "float32=$exp/device/torch" "CTranslate2=$exp/device/ctranslate2" \
+    "CTranslate2 int8=$exp/device/ctranslate2-int8"
+fi
