@@ -29,6 +29,7 @@ model_name=egs/mini/nano
 exp=exp/personal_mini
 overrides=
 . "$(dirname "$0")/../../path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 read -ra more <<< "$overrides"
 data=data/personal_mini

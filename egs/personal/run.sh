@@ -27,6 +27,7 @@ guard=
 config=config/personal.yaml
 overrides=
 . "$(dirname "$0")/../../path.sh"
+cd "$EGRECHO_ROOT"
 parse_options "$@"
 [ -n "$folder" ] || die "--folder DIR is needed: recordings with their transcripts, 1.wav beside 1.txt"
 read -ra more <<< "$overrides"
