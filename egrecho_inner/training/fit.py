@@ -264,8 +264,13 @@ class Run:
                 trainer.plan.remember(self.outdir / EPOCHS)
         if folder is not None:
             logger.info("continuing from %s", folder)
-        with memory.faults_named():
-            trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+        try:
+            with memory.faults_named():
+                trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+        finally:
+            for each in trainer.callback_handler.callbacks:
+                if isinstance(each, Metrics):
+                    each.close()
         trainer.raise_if_stopped()
         hours = float(self.cuts.durations.sum()) / 3600
         about = {"base_digest": self.base_weights, **card.about(self.model, hours, trainer.fingerprint["config"])}

@@ -225,6 +225,7 @@ class WhisperTrainer(EvaluatingTrainer):
 
     def release(self) -> None:
         """Let go of all but the model: the trainer that goes on with it brings its own optimizer."""
+        self.callback_handler.on_train_end(self.args, self.state, self.control)
         self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)  # or autocast would be put on twice
         self.accelerator.free_memory()
         self.model_wrapped, self.optimizer, self.lr_scheduler = self.model, None, None

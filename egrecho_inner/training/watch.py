@@ -172,9 +172,14 @@ class Metrics(TrainerCallback):
         if state.is_world_process_zero:
             draw(self.path, self.path.with_name("progress.png"))
 
-    def on_train_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+    def close(self) -> None:
+        """Take the progress bar away; one that an error leaves there hides the cursor and allows no second one."""
         if self.bar is not None:
             self.bar.stop()
+            self.bar = None
+
+    def on_train_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        self.close()
         if state.is_world_process_zero:
             draw(self.path, self.path.with_name("progress.png"))
 

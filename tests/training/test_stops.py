@@ -197,7 +197,8 @@ def kill_loaders(where: str) -> None:
         if len(calls) == 5:
             for child in multiprocessing.active_children():
                 child.kill()
-            for _ in range(100):  # where torch's handler would raise
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            for _ in range(10):  # where torch's handler would raise
                 time.sleep(0.002)
         return kept(*args, **kwargs)
 

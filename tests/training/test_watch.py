@@ -5,9 +5,11 @@ import json
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import needs
 import pytest
+import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
@@ -17,8 +19,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.terminal import setup_logging
-from egrecho_inner.training import arguments
+from egrecho_inner.training import arguments, watch
+from egrecho_inner.training.memory import OutOfMemory
 from egrecho_inner.training.resume import Allowance
+from egrecho_inner.training.trainer import WhisperTrainer
 from egrecho_inner.training.watch import draw, in_words
 
 
@@ -127,6 +131,27 @@ def test_trackio_writes_to_its_local_database(cuts: Path, tmp_path: Path, monkey
     train(cuts, tmp_path / "run", max_steps=3, report_to=["trackio"])
     assert [path for path in (tmp_path / "trackio").rglob("*") if path.stat().st_size and path.stem == "egrecho"]
     assert len(losses(tmp_path / "run")) == 3
+
+
+def test_a_failed_run_takes_its_progress_bar_away(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, kept, calls = io.StringIO(), WhisperTrainer.compute_loss, []
+    monkeypatch.setattr(watch, "Console", lambda **_: Console(file=screen, force_terminal=True))
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) in (2, 5):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return kept(*args, **kwargs)
+
+    monkeypatch.setattr(WhisperTrainer, "compute_loss", failing)
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    train(cuts, tmp_path, max_steps=2, auto_halve=True, report_to=["tensorboard"])  # two bars, one after the other
+    assert screen.getvalue().count(show) == screen.getvalue().count(hide) == 2
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    calls[:] = [1] * 4
+    with pytest.raises(OutOfMemory):
+        train(cuts, tmp_path / "end", max_steps=2)
+    assert screen.getvalue().count(show) == screen.getvalue().count(hide) == 3
 
 
 def test_what_is_not_installed_is_named_before_training(

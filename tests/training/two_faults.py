@@ -111,6 +111,7 @@ def loader() -> Last:
             if RANK == 1 and self.state.global_step == 4:
                 for child in multiprocessing.active_children():
                     child.kill()
+                    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
             return super().compute_loss(*args, **kwargs)
 
     return run("loader", Bereft, workers=1)
