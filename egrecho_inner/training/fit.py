@@ -275,6 +275,8 @@ class Run:
         hours = float(self.cuts.durations.sum()) / 3600
         about = {"base_digest": self.base_weights, **card.about(self.model, hours, trainer.fingerprint["config"])}
         save_result(trainer, self.processor, place, self.window.window, about)
+        if trainer.frozen is not None and trainer.args.should_save:
+            trainer.frozen.remove()
         if dist.is_initialized():
             trainer.accelerator.wait_for_everyone()
         return place

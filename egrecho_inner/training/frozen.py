@@ -3,45 +3,73 @@
 In: a batch on its way to the model, the ids of its cuts. Out: the same batch with `encoder_outputs`.
 """
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from egrecho_inner.data.augment import Augmenter
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.encoder_cache import EncoderCache
 
-WANTED = "train.encoder_cache_gb keeps what a frozen encoder says of clean audio; "
+FOLDER = ".encoder_cache"
+PURPOSE = "train.encoder_cache_gb keeps the outputs of a frozen encoder on clean audio; "
 
 
 class FrozenEncoder:
-    """The outputs of a model's frozen encoder, remembered.
+    """The outputs of a model's frozen encoder, computed once.
 
     Args:
         encoder: Of the model that is trained.
-        folder: Where they are kept while the process lives; each process has its own.
-        gigabytes: Room for them.
+        run: The run folder; the outputs are in it until the training is finished.
+        gigabytes: Room for those of all processes.
         augmenter: What is done to the audio, which must be nothing.
+        accelerator: Knows the processes.
+        key: Name of all that the outputs depend on: encoder, cuts, precision.
 
     Raises:
-        ConfigError: The encoder, or what it hears, is another in every epoch.
+        ConfigError: The encoder or its input changes with every epoch, or processes are on several machines.
     """
 
-    def __init__(self, encoder: nn.Module, folder: Path, gigabytes: float, augmenter: Augmenter | None):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        run: Path,
+        gigabytes: float,
+        augmenter: Augmenter | None,
+        accelerator: Accelerator,
+        key: str,
+    ):
         if any(parameter.requires_grad for parameter in encoder.parameters()):
-            raise ConfigError(f"{WANTED}here it is trained, or adapted: set train.freeze [encoder]")
+            raise ConfigError(f"{PURPOSE}here it is trained, or adapted: set train.freeze [encoder]")
         if augmenter is not None:
-            raise ConfigError(f"{WANTED}here every epoch hears it otherwise: set augment null")
-        self.encoder, self.cache = encoder, EncoderCache(folder, encoder.config.d_model, gigabytes * 1e9)
+            raise ConfigError(f"{PURPOSE}here every epoch has other audio: set augment null")
+        rank, world = accelerator.process_index, accelerator.num_processes
+        if int(os.environ.get("LOCAL_WORLD_SIZE", world)) < world:
+            raise ConfigError(
+                f"{PURPOSE}its processes share one machine's files, here they are on several: set it to 0, or train on "
+                "one machine"
+            )
+        self.encoder, self.folder = encoder, run / FOLDER
+        if rank == 0:
+            EncoderCache.prepare(self.folder, key)
+        accelerator.wait_for_everyone()
+        self.cache = EncoderCache(self.folder, encoder.config.d_model, gigabytes * 1e9, rank, world)
 
-    def hear(self, sample: dict[str, Any], ids: list[str]) -> None:
-        """Add what the encoder says of a batch; one without a usable cut is left as it is."""
+    def encode(self, sample: dict[str, Any], ids: list[str]) -> None:
+        """Add the encoder's outputs to a batch; one without a usable cut is not changed."""
         if ids:
-            self.encoder.eval()  # no dropout: it is to say the same every time
+            self.encoder.eval()  # no dropout: the outputs of all epochs are the same
             features, mask = sample["input_features"], sample.get("attention_mask")
             weight = next(self.encoder.parameters())
             features = features.to(weight.device, weight.dtype)  # under DeepSpeed weights are bf16 or fp16
             with torch.no_grad():
                 sample["encoder_outputs"] = (self.cache(self.encoder, ids, features, mask),)
+
+    def remove(self) -> None:
+        """Remove what was kept; the training is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)

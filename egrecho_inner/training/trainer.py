@@ -23,6 +23,7 @@ from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader
 from egrecho_inner.data.device_features import transform
 from egrecho_inner.data.shards import StreamPlan
 from egrecho_inner.errors import DataError, Interrupted, MachineError
+from egrecho_inner.runtime.passes import make_key
 from egrecho_inner.training import adalora, best, checkpoint, collectives, flops, loaders, memory, sharding, strategy
 from egrecho_inner.training.adalora import is_adalora
 from egrecho_inner.training.evaluating import Evaluate, EvaluatingTrainer
@@ -84,7 +85,9 @@ class WhisperTrainer(EvaluatingTrainer):
         self.frozen: FrozenEncoder | None = None
         if options.encoder_cache_gb:
             encoder, folder = self.accelerator.unwrap_model(model).get_encoder(), Path(args.output_dir)
-            self.frozen = FrozenEncoder(encoder, folder, options.encoder_cache_gb, batches.augmenter)
+            key = make_key(precision=options.precision, **{name: fingerprint[name] for name in ("model", "data")})
+            given = options.encoder_cache_gb, batches.augmenter, self.accelerator, key
+            self.frozen = FrozenEncoder(encoder, folder, *given)
 
     def get_train_dataloader(self) -> DataLoader:
         sampler = PlanSampler(self.plan, self.args.process_index, lambda: self.state.global_step)
@@ -152,7 +155,7 @@ class WhisperTrainer(EvaluatingTrainer):
         """Add a frozen encoder's output to a batch, if it is kept."""
         if self.frozen is not None:
             with self.accelerator.autocast():
-                self.frozen.hear(sample, ids)
+                self.frozen.encode(sample, ids)
 
     def agree(self, items: int, broken: str, device: torch.device) -> tuple[float, str | None]:
         """Sum the step's target tokens over all processes, and learn whether one of them must stop.

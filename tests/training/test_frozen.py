@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from runs import in_child, kill_at_step, same, train
+from tiny import tiny_model, tiny_processor
 
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.length import LengthEncoder
+from egrecho_inner.training.frozen import FrozenEncoder
 
 
 def losses(run: Path) -> list[float]:
@@ -45,9 +48,29 @@ def test_a_killed_run_is_the_same_run(cuts: Path, tmp_path: Path) -> None:
     assert same(tmp_path / "killed" / "final", tmp_path / "whole" / "final")
 
 
+def test_it_is_there_until_the_training_is_finished(cuts: Path, tmp_path: Path) -> None:
+    def killed() -> None:
+        kill_at_step(5)
+        train(cuts, tmp_path, encoder_cache_gb=0.1, **FROZEN)
+
+    assert in_child(killed) == -9
+    assert (tmp_path / ".encoder_cache" / "outputs-0").stat().st_size
+    train(cuts, tmp_path, encoder_cache_gb=0.1, **FROZEN)
+    assert not (tmp_path / ".encoder_cache").exists()
+
+
+def test_processes_on_several_machines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = tiny_model(tiny_processor()).model.encoder.requires_grad_(False)
+    accelerator = SimpleNamespace(process_index=0, num_processes=8, wait_for_everyone=lambda: None)
+    FrozenEncoder(encoder, tmp_path, 1, None, accelerator, "key")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match="here they are on several"):
+        FrozenEncoder(encoder, tmp_path, 1, None, accelerator, "key")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"augment": None}, "it is trained"), ({"freeze": ["encoder"]}, "every epoch hears it otherwise")],
+    [({"augment": None}, "it is trained"), ({"freeze": ["encoder"]}, "every epoch has other audio")],
 )
 def test_an_encoder_that_changes_is_not_remembered(cuts: Path, tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
