@@ -22,10 +22,10 @@ from lhotse.cut import Cut
 from speech import CLOCKS, add_clock, interleave, machine, make_processor, quiet, random_whisper, read_cuts, show
 from transformers import WhisperForConditionalGeneration
 
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.features import SAMPLING_RATE
+from egrecho_inner.data.audio.features import SAMPLING_RATE
+from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.session import Decoder, choose_place
+from egrecho_inner.decoding.resumable import Decoder, choose_place
 from egrecho_inner.model.loading import load_processor, save_folder
 
 try:

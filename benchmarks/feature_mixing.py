@@ -18,10 +18,10 @@ from lhotse import CutSet
 from lhotse.features.whisper_fbank import WhisperFbank
 from tabulate import tabulate
 
-from egrecho_inner.data import effects
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.features import TAIL_FRAMES, log_mel, num_frames
-from egrecho_inner.data.noises import Noises, mix_features
+from egrecho_inner.data.audio import effects
+from egrecho_inner.data.audio.features import TAIL_FRAMES, log_mel, num_frames
+from egrecho_inner.data.audio.load import load_audio
+from egrecho_inner.data.audio.noises import Noises, mix_features
 
 SNRS = (0, 5, 10, 15, 20, 30)
 Make = Callable[[int], np.ndarray]

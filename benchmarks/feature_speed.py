@@ -18,8 +18,8 @@ from lhotse import WhisperFbank, WhisperFbankConfig
 from speech import CLOCKS, add_clock, interleave, machine, quiet, read_cuts, show
 from transformers import WhisperFeatureExtractor
 
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.features import SAMPLING_RATE, log_mel, log_mel_batch
+from egrecho_inner.data.audio.features import SAMPLING_RATE, log_mel, log_mel_batch
+from egrecho_inner.data.audio.load import load_audio
 
 BATCH = 8
 

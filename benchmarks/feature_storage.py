@@ -21,12 +21,13 @@ import torch
 from lhotse import CutSet, MonoCut
 from tabulate import tabulate
 
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.feature_store import FeatureArchive, load_stored
-from egrecho_inner.data.features import TAIL_FRAMES, log_mel, num_frames
-from egrecho_inner.decoding.batches import Piece, cut_language
-from egrecho_inner.decoding.decode import Transcriber
+from egrecho_inner.data.audio.features import TAIL_FRAMES, log_mel, num_frames
+from egrecho_inner.data.audio.load import load_audio
+from egrecho_inner.data.audio.store import FeatureArchive, load_stored
+from egrecho_inner.data.cuts.fields import cut_language
 from egrecho_inner.decoding.options import DecodeOptions
+from egrecho_inner.decoding.pieces import Piece
+from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.text.scoring import score
 

@@ -29,7 +29,7 @@ from manifest_speed import SENTENCE
 from speech import machine, make_processor, quiet
 from tabulate import tabulate
 
-from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.cuts.index import CutIndex
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = 50  # different recordings; the cuts of a large manifest share them

@@ -26,7 +26,7 @@ from transformers import WhisperFeatureExtractor, WhisperProcessor, WhisperToken
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 from transformers.utils import logging as transformers_logging
 
-from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.model.loading import random_model
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 

@@ -35,9 +35,9 @@ from transformers import (
     WhisperProcessor,
 )
 
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.features import SAMPLING_RATE
-from egrecho_inner.data.options import BatchOptions, DataOptions
+from egrecho_inner.data.audio.features import SAMPLING_RATE
+from egrecho_inner.data.audio.load import load_audio
+from egrecho_inner.data.batches.options import BatchOptions, DataOptions
 from egrecho_inner.model.loading import load_model, save_folder
 from egrecho_inner.model.options import SIZES
 from egrecho_inner.training import flops

@@ -19,8 +19,8 @@ from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.averaging import average_weights
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
 from egrecho_inner.model.options import Window
-from egrecho_inner.training import checkpoint
-from egrecho_inner.training.card import TRAINING, write_card
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.card import TRAINING, write_card
 
 logger = logging.getLogger(__name__)
 

@@ -21,16 +21,16 @@ from torch import Tensor
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval, PositiveFloat, PositiveInt
-from egrecho_inner.data.dataset import CutBatches
-from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.inputs import equal_runs, parts_of
-from egrecho_inner.data.logit_cache import FACTS, Choice, ShardWriter
-from egrecho_inner.data.options import TargetOptions
-from egrecho_inner.data.targets import encode
-from egrecho_inner.data.transcripts import transcript_of
-from egrecho_inner.decoding.batches import LONGEST
-from egrecho_inner.decoding.recognizer import label_encoder
-from egrecho_inner.decoding.session import Place, choose_place, model_digest, processes, wait
+from egrecho_inner.data.batches.options import TargetOptions
+from egrecho_inner.data.batches.targets import encode
+from egrecho_inner.data.batches.teacher_tokens import FACTS, Choice, ShardWriter
+from egrecho_inner.data.batches.tensors import CutBatches
+from egrecho_inner.data.cuts.fields import transcript_of
+from egrecho_inner.data.cuts.index import CutIndex
+from egrecho_inner.data.cuts.inputs import equal_runs, parts_of
+from egrecho_inner.decoding.pieces import LONGEST
+from egrecho_inner.decoding.recognize import label_encoder
+from egrecho_inner.decoding.resumable import Place, choose_place, model_digest, processes, wait
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.model.whisper import Whisper

@@ -17,7 +17,7 @@ import numpy as np
 from egrecho_inner.config import run
 from egrecho_inner.config_types import NonNegativeInt, PositiveInt, Seed
 from egrecho_inner.errors import DataError
-from egrecho_inner.report.errs import UNITS, inline
+from egrecho_inner.results.errs import UNITS, inline
 from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.alignment import Metric, align, tokenize
 from egrecho_inner.text.bootstrap import Difference, bootstrap_interval, paired_bootstrap

@@ -19,11 +19,11 @@ from lhotse import MonoCut
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval, PositiveInt, TickPower
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.feature_store import TICK_POWER, FeatureArchive, bytes_per_hour
-from egrecho_inner.data.features import TAIL_FRAMES, log_mel
-from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.inputs import parts_of, timed_runs
+from egrecho_inner.data.audio.features import TAIL_FRAMES, log_mel
+from egrecho_inner.data.audio.load import load_audio
+from egrecho_inner.data.audio.store import TICK_POWER, FeatureArchive, bytes_per_hour
+from egrecho_inner.data.cuts.index import CutIndex
+from egrecho_inner.data.cuts.inputs import parts_of, timed_runs
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.runtime.executor import map_unordered
 from egrecho_inner.runtime.files import free_space, read_lines, to_line, write_jsonl

@@ -11,18 +11,18 @@ from pathlib import Path
 import torch
 
 from egrecho_inner.config import run, to_yaml
-from egrecho_inner.data.logit_cache import LogitCache
-from egrecho_inner.data.options import AugmentOptions, BatchOptions, DataOptions, TargetOptions
-from egrecho_inner.data.targets import TargetBatches
-from egrecho_inner.decoding.session import model_digest
+from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, TargetOptions
+from egrecho_inner.data.batches.targets import TargetBatches
+from egrecho_inner.data.batches.teacher_tokens import LogitCache
+from egrecho_inner.decoding.resumable import model_digest
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import load_model, load_processor, start_model
 from egrecho_inner.model.options import ModelOptions
 from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.training.checkpoints.resume import Allowance
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.kd import DistilTrainer, check_pair, share_encoder
 from egrecho_inner.training.options import KdOptions, TrainOptions, WindowOptions
-from egrecho_inner.training.resume import Allowance
 
 PUBLISHED = TargetOptions(text="teacher", timestamps=0.2, previous=0.2)
 

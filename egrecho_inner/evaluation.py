@@ -17,20 +17,20 @@ from transformers.utils import logging as transformers_logging
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
-from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.hypotheses import remove_logs
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.results import Scored, hypothesis_rows, read_references, results, score_set
-from egrecho_inner.decoding.session import Decoder, choose_place, decode_set, processes
+from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set, processes
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import read_config
-from egrecho_inner.report.errs import write_errs
-from egrecho_inner.report.sets import averages, sets_table
+from egrecho_inner.results.errs import write_errs
+from egrecho_inner.results.scores import Scored, hypothesis_rows, read_references, results, score_set
+from egrecho_inner.results.tables import averages, sets_table
 from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
 from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.normalize import get_normalizer
 from egrecho_inner.text.scoring import percent, pool
-from egrecho_inner.training.card import note_evaluations
+from egrecho_inner.training.checkpoints.card import note_evaluations
 
 logger = logging.getLogger(__name__)
 

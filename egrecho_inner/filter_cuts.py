@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Labelled cuts in, those worth learning from out; `data/rules.py` has the rules.
+"""Labelled cuts in, those worth learning from out; `data/cuts/rules.py` has the rules.
 
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz --explain          a table and examples, nothing is written
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz
@@ -18,10 +18,10 @@ from tabulate import tabulate
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import Seed
-from egrecho_inner.data.cuts import scan_manifest
-from egrecho_inner.data.options import RuleOptions
-from egrecho_inner.data.rules import Survival, make_rules, read_labelled
-from egrecho_inner.data.transcripts import recording_of, supervision_row
+from egrecho_inner.data.batches.options import RuleOptions
+from egrecho_inner.data.cuts.fields import recording_of, supervision_row
+from egrecho_inner.data.cuts.make import scan_manifest
+from egrecho_inner.data.cuts.rules import Survival, make_rules, read_labelled
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from egrecho_inner.config import run, to_yaml
-from egrecho_inner.data.options import AugmentOptions, BatchOptions, DataOptions, TargetOptions
-from egrecho_inner.data.targets import TargetBatches
+from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, TargetOptions
+from egrecho_inner.data.batches.targets import TargetBatches
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import load_processor, start_model
 from egrecho_inner.model.options import ModelOptions
+from egrecho_inner.training.checkpoints.resume import Allowance
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
-from egrecho_inner.training.resume import Allowance
 
 
 def train_full(

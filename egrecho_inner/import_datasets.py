@@ -13,7 +13,7 @@ from pathlib import Path
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval
-from egrecho_inner.data.audio_files import probe
+from egrecho_inner.data.audio.files import probe
 from egrecho_inner.data.sources.hub import Choice, Row, read_rows
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import atomic_file

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
-from egrecho_inner.data.findings import Findings
-from egrecho_inner.data.kaldi import read_data_dir
-from egrecho_inner.data.manifests import Channel, Manifests, Rules, build_manifests
-from egrecho_inner.data.scan import find_sources, scan_sources
-from egrecho_inner.data.unique_ids import Ids, find_clashes, other_manifests, put_before, unique_prefix
+from egrecho_inner.data.sources.findings import Findings
+from egrecho_inner.data.sources.kaldi import read_data_dir
+from egrecho_inner.data.sources.manifests import Channel, Manifests, Rules, build_manifests
+from egrecho_inner.data.sources.scan import find_sources, scan_sources
+from egrecho_inner.data.sources.unique_ids import Ids, find_clashes, other_manifests, put_before, unique_prefix
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import to_line, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger

@@ -16,8 +16,8 @@ from lhotse.audio import AudioSource
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval
-from egrecho_inner.data.audio import SAMPLING_RATE
-from egrecho_inner.data.audio_checks import scan_audio
+from egrecho_inner.data.audio.check import scan_audio
+from egrecho_inner.data.audio.load import SAMPLING_RATE
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import to_line, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger

@@ -13,9 +13,9 @@ from lhotse import MonoCut, Recording
 from lhotse.cut import Cut
 
 from egrecho_inner.config import run
-from egrecho_inner.data.audio import SAMPLING_RATE, load_audio
-from egrecho_inner.data.index import check_unique_over
-from egrecho_inner.data.shar import ShardIndex, find_shards, read_shard
+from egrecho_inner.data.audio.load import SAMPLING_RATE, load_audio
+from egrecho_inner.data.cuts.index import check_unique_over
+from egrecho_inner.data.sources.shar import ShardIndex, find_shards, read_shard
 from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
 
 SAFE_NAME = re.compile(r"[\w\-=+@][\w.\-=+@ ]*")

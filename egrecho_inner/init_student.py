@@ -11,7 +11,7 @@ from pathlib import Path
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import NonNegativeInt, PositiveInt, Seed
-from egrecho_inner.decoding.session import model_digest
+from egrecho_inner.decoding.resumable import model_digest
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
 from egrecho_inner.model.student import Part, check_map, layer_map, make_student

@@ -2,7 +2,7 @@
 """Recordings and supervisions in, cuts out: one per supervision, at 16 kHz, with speed-perturbed copies on request.
 
 Speed is perturbed here, before features: stored features cannot follow a change of speed. A thin program over
-`data/cuts.py`, which has the rules. Left out: joining and splitting of utterances.
+`data/cuts/make.py`, which has the rules. Left out: joining and splitting of utterances.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveFloat
-from egrecho_inner.data.cuts import LONGEST_COPY, SPEEDS, read_cuts
+from egrecho_inner.data.cuts.make import LONGEST_COPY, SPEEDS, read_cuts
 from egrecho_inner.runtime.files import to_line, write_jsonl
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Cuts of single utterances in, windows near 30 s out; a thin program over `data/packing.py`, which has the rules.
+"""Cuts of single utterances in, windows near 30 s out; a thin program over `data/cuts/packing.py`, which has the rules.
 
 After a filter the dropped utterances break windows apart, so what is between two utterances was never left out.
 """
@@ -7,9 +7,9 @@ After a filter the dropped utterances break windows apart, so what is between tw
 from collections.abc import Iterator
 
 from egrecho_inner.config import run
-from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.options import PackOptions
-from egrecho_inner.data.packing import pack as join
+from egrecho_inner.data.batches.options import PackOptions
+from egrecho_inner.data.cuts.index import CutIndex
+from egrecho_inner.data.cuts.packing import pack as join
 from egrecho_inner.runtime.files import to_line, write_jsonl
 
 

@@ -9,11 +9,11 @@ from transformers import WhisperConfig
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveFloat, PositiveInt, ShareAboveZero
-from egrecho_inner.data.index import open_all
+from egrecho_inner.data.cuts.index import open_all
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import SIZES, LoraOptions
 from egrecho_inner.training import flops
-from egrecho_inner.training.footprint import Method, Sharding, activations, footprint, shell, trained_parameters
+from egrecho_inner.training.cost import Method, Sharding, activations, footprint, shell, trained_parameters
 
 GPUS = {"T4": 16, "RTX 4090": 24, "A10": 24, "L4": 24, "V100": 32, "L40S": 48, "A100": 80, "H100": 80, "H200": 141}
 SHARDINGS: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3", "zero2+offload", "zero3+offload")

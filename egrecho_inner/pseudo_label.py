@@ -19,15 +19,15 @@ from typing import Any, Literal
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval, PositiveInt
-from egrecho_inner.data.features import WHISPER_FRAMES
-from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.inputs import equal_runs, parts_of
-from egrecho_inner.data.transcripts import make_supervision
-from egrecho_inner.decoding.batches import FRAMES_PER_SECOND, load_pieces
-from egrecho_inner.decoding.decode import Hypothesis
+from egrecho_inner.data.audio.features import WHISPER_FRAMES
+from egrecho_inner.data.cuts.fields import make_supervision
+from egrecho_inner.data.cuts.index import CutIndex
+from egrecho_inner.data.cuts.inputs import equal_runs, parts_of
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.session import Decoder, choose_place, processes, wait
+from egrecho_inner.decoding.pieces import FRAMES_PER_SECOND, load_pieces
+from egrecho_inner.decoding.resumable import Decoder, choose_place, processes, wait
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.results.hypothesis import Hypothesis
 from egrecho_inner.runtime.files import to_line
 from egrecho_inner.runtime.ledger import Ledger, Skip
 from egrecho_inner.runtime.passes import Fault, Pass, Shard, make_key

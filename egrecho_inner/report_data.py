@@ -12,15 +12,15 @@ from typing import Literal
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import NonNegativeFloat, NonNegativeInt, PositiveInt
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.clips import encode_clip
-from egrecho_inner.data.listening import choose_cuts, listen
-from egrecho_inner.data.survey import Survey, survey_cuts
-from egrecho_inner.data.suspects import Finding, find_suspects, shared_speakers, unchecked
+from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_processor
+from egrecho_inner.report.clips import encode_clip
 from egrecho_inner.report.data_page import DataReport, Shown, data_page
+from egrecho_inner.report.listening import choose_cuts, listen
 from egrecho_inner.report.page import write_page
+from egrecho_inner.report.survey import Survey, survey_cuts
+from egrecho_inner.report.suspects import Finding, find_suspects, shared_speakers, unchecked
 from egrecho_inner.runtime.ledger import read_ledger
 from egrecho_inner.text.labels import LabelEncoder
 

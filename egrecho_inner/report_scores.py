@@ -13,12 +13,12 @@ import numpy as np
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import NonNegativeFloat, NonNegativeInt, PositiveInt
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.clips import Clip, encode_clip, find_cuts
+from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.errors import DataError
+from egrecho_inner.report.clips import Clip, encode_clip, find_cuts
 from egrecho_inner.report.page import write_page
-from egrecho_inner.report.result_folder import Scored, read_scored
 from egrecho_inner.report.score_page import Comparison, ScoreReport, score_page
+from egrecho_inner.results.folder import Scored, read_scored
 from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
 from egrecho_inner.text.scoring import REF, match_ids, percent
 

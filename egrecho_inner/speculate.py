@@ -16,13 +16,13 @@ from tabulate import tabulate
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
-from egrecho_inner.data.index import CutIndex
-from egrecho_inner.decoding.batches import load_pieces, to_tensors
-from egrecho_inner.decoding.decode import Transcriber
+from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.recognizer import Found, Recognizer, label_encoder
-from egrecho_inner.decoding.session import choose_place
+from egrecho_inner.decoding.pieces import load_pieces, to_tensors
+from egrecho_inner.decoding.recognize import Found, Recognizer, label_encoder
+from egrecho_inner.decoding.resumable import choose_place
 from egrecho_inner.decoding.speculative import SpeculativeRecognizer
+from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.runtime.files import atomic_file

@@ -13,7 +13,7 @@ from lhotse import CutSet
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
-from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.files import working_folder, write_json
 

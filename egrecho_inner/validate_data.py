@@ -11,9 +11,9 @@ from typing import Any
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
-from egrecho_inner.data.kaldi_fix import Fix, fix_data_dir
-from egrecho_inner.data.manifests import Channel, Rules
-from egrecho_inner.data.validation import Looking, Validation, check_overlap, validate
+from egrecho_inner.data.sources.kaldi_fix import Fix, fix_data_dir
+from egrecho_inner.data.sources.manifests import Channel, Rules
+from egrecho_inner.data.sources.validation import Looking, Validation, check_overlap, validate
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.ledger import enough
 

@@ -13,7 +13,7 @@ import json
 import signal
 import sys
 
-from egrecho_inner.data.statistics import DurationStatistics, join, read_statistics
+from egrecho_inner.data.cuts.statistics import DurationStatistics, join, read_statistics
 from egrecho_inner.errors import UserError
 
 

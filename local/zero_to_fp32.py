@@ -14,8 +14,8 @@ from pathlib import Path
 from egrecho_inner.config import run
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder
-from egrecho_inner.training import checkpoint as checkpoints
-from egrecho_inner.training.pickles import check_pickles
+from egrecho_inner.training.checkpoints import folder as checkpoints
+from egrecho_inner.training.checkpoints.pickles import check_pickles
 
 
 def gather(checkpoint: str, model: str, out: str) -> None:

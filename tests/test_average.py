@@ -12,7 +12,7 @@ from egrecho_inner.average import average
 from egrecho_inner.config import run
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import load_model
-from egrecho_inner.training import checkpoint
+from egrecho_inner.training.checkpoints import folder as checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from tiny import save_tiny, speech_cuts
 
 from egrecho_inner import cache_logits as program
 from egrecho_inner.cache_logits import cache_logits
-from egrecho_inner.data.batching import Batch
-from egrecho_inner.data.cut_list import CutList
-from egrecho_inner.data.logit_cache import LogitCache
-from egrecho_inner.data.options import TargetOptions
-from egrecho_inner.data.targets import TargetBatches
+from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.options import TargetOptions
+from egrecho_inner.data.batches.plan import Batch
+from egrecho_inner.data.batches.targets import TargetBatches
+from egrecho_inner.data.batches.teacher_tokens import LogitCache
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.runtime.ledger import read_ledger

@@ -18,8 +18,8 @@ from lhotse import CutSet
 from egrecho_inner import compute_features as program
 from egrecho_inner.compute_features import compute_features
 from egrecho_inner.config import parse
-from egrecho_inner.data.feature_store import load_stored
-from egrecho_inner.data.features import log_mel
+from egrecho_inner.data.audio.features import log_mel
+from egrecho_inner.data.audio.store import load_stored
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.make_cuts import make_cuts
 

@@ -14,11 +14,11 @@ from lhotse import CutSet
 from tiny import save_tiny, speech_cut, speech_cuts
 
 from egrecho_inner.config import parse
-from egrecho_inner.data.feature_store import FeatureArchive
-from egrecho_inner.data.features import log_mel
-from egrecho_inner.decoding import session
-from egrecho_inner.decoding.decode import Transcriber
+from egrecho_inner.data.audio.features import log_mel
+from egrecho_inner.data.audio.store import FeatureArchive
+from egrecho_inner.decoding import resumable as session
 from egrecho_inner.decoding.options import DecodeOptions
+from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.errors import ConfigError, DataError, ModelError, UserError
 from egrecho_inner.evaluation import SIX_KEYS, evaluate
 

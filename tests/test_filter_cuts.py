@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from egrecho_inner.config import parse
-from egrecho_inner.data.options import RuleOptions
-from egrecho_inner.data.rules import Survival, error_rate, make_rules, read_labelled
+from egrecho_inner.data.batches.options import RuleOptions
+from egrecho_inner.data.cuts.rules import Survival, error_rate, make_rules, read_labelled
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.filter_cuts import filter_cuts
 from egrecho_inner.runtime.files import to_line, write_jsonl

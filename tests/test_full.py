@@ -8,10 +8,10 @@ import pytest
 from tiny import save_tiny, speech_cuts
 
 from egrecho_inner import full, lora
-from egrecho_inner.data.cut_list import CutList
-from egrecho_inner.data.options import BatchOptions, DataOptions, PackOptions, TargetOptions
-from egrecho_inner.decoding.decode import Transcriber
+from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.options import BatchOptions, DataOptions, PackOptions, TargetOptions
 from egrecho_inner.decoding.options import DecodeOptions
+from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.merge_lora import merge_lora
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.model.options import ModelOptions

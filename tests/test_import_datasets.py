@@ -8,10 +8,10 @@ import pytest
 from lhotse import CutSet
 from tiny import speech_cut
 
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.findings import Findings
-from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.kaldi import read_data_dir
+from egrecho_inner.data.audio.load import load_audio
+from egrecho_inner.data.cuts.index import CutIndex
+from egrecho_inner.data.sources.findings import Findings
+from egrecho_inner.data.sources.kaldi import read_data_dir
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.import_datasets import import_datasets
 from egrecho_inner.import_shar import import_shar

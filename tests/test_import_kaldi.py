@@ -11,10 +11,10 @@ import soundfile
 from kaldi_dirs import RATE, edit, failed, imported, make_dir, tone, write
 
 from egrecho_inner.config import run
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.cuts import read_cuts
-from egrecho_inner.data.options import PackOptions
-from egrecho_inner.data.packing import pack
+from egrecho_inner.data.audio.load import load_audio
+from egrecho_inner.data.batches.options import PackOptions
+from egrecho_inner.data.cuts.make import read_cuts
+from egrecho_inner.data.cuts.packing import pack
 from egrecho_inner.import_kaldi import import_kaldi
 
 

@@ -10,8 +10,8 @@ import soundfile
 from kaldi_dirs import RATE, edit, edit_bytes, failed, imported, make_dir, tone, write
 
 from egrecho_inner.config import run
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.cuts import read_cuts
+from egrecho_inner.data.audio.load import load_audio
+from egrecho_inner.data.cuts.make import read_cuts
 from egrecho_inner.import_kaldi import import_kaldi
 
 # Faults of the tables: exit 3, file and line, what to do. (row of the fault table, change, parts of the message)

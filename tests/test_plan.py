@@ -12,7 +12,7 @@ from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.plan import plan, shape
 from egrecho_inner.training import flops
-from egrecho_inner.training.footprint import BUCKET, activations, footprint, shell, trained_parameters
+from egrecho_inner.training.cost import BUCKET, activations, footprint, shell, trained_parameters
 
 
 def small() -> Whisper:

@@ -16,8 +16,8 @@ import pytest
 import soundfile
 from lhotse import CutSet
 
-from egrecho_inner.data.audio import load_audio  # also teaches Lhotse the mix of channels
-from egrecho_inner.data.features import log_mel
+from egrecho_inner.data.audio.features import log_mel
+from egrecho_inner.data.audio.load import load_audio  # also teaches Lhotse the mix of channels
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("EGRECHO_KILLS", "1"))

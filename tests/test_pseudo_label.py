@@ -13,10 +13,10 @@ from lhotse import CutSet, SupervisionSegment
 from tiny import save_tiny, speech_cut, speech_cuts
 
 from egrecho_inner import pseudo_label as program
-from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.transcripts import reference_of, teacher_of
-from egrecho_inner.decoding.decode import transcribe
+from egrecho_inner.data.cuts.fields import reference_of, teacher_of
+from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.options import DecodeOptions
+from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.pseudo_label import pseudo_label

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, WhisperConfig
 
-from egrecho_inner.decoding.recognizer import FIRST_TIMESTAMP_INDEX, Found, Recognizer, forbidden
+from egrecho_inner.decoding.recognize import FIRST_TIMESTAMP_INDEX, Found, Recognizer, forbidden
 from egrecho_inner.errors import ConfigError, MachineError, ModelError
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.runtime.files import cache_folder, locked, working_folder

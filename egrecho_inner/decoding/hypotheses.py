@@ -7,13 +7,12 @@ a line each, one file a process; a torn last line is dropped, a file of another 
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
-from egrecho_inner.decoding.decode import Hypothesis
+from egrecho_inner.results.hypothesis import Hypothesis, from_row, to_row
 
 PATTERN = "hyps.partial*.jsonl"
 
@@ -79,18 +78,6 @@ def remove_logs(folder: Path) -> None:
     """Remove the logs of all processes."""
     for path in folder.glob(PATTERN):
         path.unlink(missing_ok=True)
-
-
-def to_row(hypothesis: Hypothesis) -> dict[str, Any]:
-    """Return a hypothesis as JSON's types, without its tokens."""
-    row = asdict(hypothesis)
-    del row["tokens"]
-    return row
-
-
-def from_row(row: dict[str, Any]) -> Hypothesis:
-    """Make a hypothesis from what `to_row` gave."""
-    return Hypothesis(**row, tokens=[])
 
 
 def deal(order: Sequence[int], rank: int, world: int) -> Sequence[int]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from egrecho_inner.decoding.recognizer import Found, Recognizer
+from egrecho_inner.decoding.recognize import Found, Recognizer
 from egrecho_inner.decoding.search import Best, Rows, Rules
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.student import same_encoder

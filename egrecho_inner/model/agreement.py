@@ -15,7 +15,7 @@ from egrecho_inner.errors import ModelError
 PUBLISHED = {51864: "the English-only models", 51865: "tiny to large-v2", 51866: "large-v3 and turbo"}
 """Vocabulary sizes of OpenAI's models; other sizes may hold rows that only round the matrix up."""
 EXTRACTOR = {"sampling_rate": 16000, "n_fft": 400, "hop_length": 160}
-"""What Whisper's features are, and ours (data/features.py)."""
+"""What Whisper's features are, and ours (data/audio/features.py)."""
 REMEDY = "copy the file from where the model comes from"
 
 

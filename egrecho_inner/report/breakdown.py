@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from egrecho_inner.report.charts import bar
-from egrecho_inner.report.errs import Tally
 from egrecho_inner.report.page import Child, Html, table, tag, text
-from egrecho_inner.report.result_folder import Scored
+from egrecho_inner.results.errs import Tally
+from egrecho_inner.results.folder import Scored
 from egrecho_inner.text.alignment import align, tokenize
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.scoring import REF, Score, percent

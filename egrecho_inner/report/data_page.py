@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from egrecho_inner.data.clips import Clip
-from egrecho_inner.data.statistics import clock
-from egrecho_inner.data.survey import UNKNOWN, Survey
-from egrecho_inner.data.suspects import Finding, Suspect
+from egrecho_inner.data.cuts.statistics import clock
 from egrecho_inner.report.charts import Mark, histogram, shares
+from egrecho_inner.report.clips import Clip
 from egrecho_inner.report.page import Child, Html, page, player, section, table, tag, text, tiles
+from egrecho_inner.report.survey import UNKNOWN, Survey
+from egrecho_inner.report.suspects import Finding, Suspect
 from egrecho_inner.runtime.ledger import Skip
 from egrecho_inner.text.labels import MAX_TOKENS
 

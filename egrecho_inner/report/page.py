@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from egrecho_inner import __version__
-from egrecho_inner.data.clips import Clip
+from egrecho_inner.report.clips import Clip
 from egrecho_inner.runtime.files import atomic_file
 
 # Control characters have no place in HTML; a lone half of a surrogate pair cannot be written as UTF-8.

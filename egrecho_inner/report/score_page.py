@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from egrecho_inner.data.clips import Clip
 from egrecho_inner.report.breakdown import confusions, groups
 from egrecho_inner.report.charts import bar
+from egrecho_inner.report.clips import Clip
 from egrecho_inner.report.page import Child, Html, page, read_part, section, table, tag, tiles
-from egrecho_inner.report.result_folder import FLAGS, Scored
 from egrecho_inner.report.utterances import legend, utterance_cards
+from egrecho_inner.results.folder import FLAGS, Scored
 from egrecho_inner.text.bootstrap import Difference
 from egrecho_inner.text.scoring import INS, REF, percent
 

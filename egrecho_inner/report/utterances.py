@@ -8,9 +8,9 @@ the page's script reads.
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from egrecho_inner.data.clips import Clip
+from egrecho_inner.report.clips import Clip
 from egrecho_inner.report.page import Child, Html, player, tag, text
-from egrecho_inner.report.result_folder import Scored
+from egrecho_inner.results.folder import Scored
 from egrecho_inner.text.alignment import Alignment, align, tokenize
 from egrecho_inner.text.scoring import DEL, INS, REF, SUB, percent
 

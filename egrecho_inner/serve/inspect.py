@@ -78,7 +78,7 @@ def report(folder: Path, options: dict[str, Any], hours: float) -> dict[str, Any
 
 def look(path: Path) -> tuple[float, str]:
     """Return the seconds of a recording by its header, and what is wrong with it."""
-    from egrecho_inner.data.audio_files import probe
+    from egrecho_inner.data.audio.files import probe
     from egrecho_inner.data.sources.containers import SUFFIXES, container_of
     from egrecho_inner.errors import DataError
 

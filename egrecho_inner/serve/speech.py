@@ -36,8 +36,8 @@ def transcribe_file(asked: dict[str, Any], loaded: dict[str, Any]) -> dict[str, 
 
     from egrecho_inner.data.sources.folder import Clip
     from egrecho_inner.data.sources.folder_cuts import scan_clip
-    from egrecho_inner.decoding.decode import transcribe
     from egrecho_inner.decoding.options import DecodeOptions
+    from egrecho_inner.decoding.transcribe import transcribe
     from egrecho_inner.errors import DataError
 
     path = Path(asked["audio"])

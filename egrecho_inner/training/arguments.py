@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 
 from egrecho_inner.config import read_yaml
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.training import devices
+from egrecho_inner.training.guards import devices
 from egrecho_inner.training.options import TrainOptions
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from egrecho_inner.training import best, checkpoint, memory, sharding
+from egrecho_inner.training.callbacks import Tally
+from egrecho_inner.training.checkpoints import best
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.guards import memory, sharding
+from egrecho_inner.training.guards.stops import Stops
 from egrecho_inner.training.saving import SavingTrainer
-from egrecho_inner.training.stops import Stops
-from egrecho_inner.training.watch import Tally
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 """Scores the model on the development cuts: names without `eval_` to values; every process calls it."""

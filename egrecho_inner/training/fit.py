@@ -21,29 +21,31 @@ from peft import PeftModel
 from torch import nn
 from transformers import TrainerCallback, WhisperProcessor, set_seed
 
-from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.dataset import CutBatches, make_augmenter
-from egrecho_inner.data.feature_store import check_values
-from egrecho_inner.data.options import AugmentOptions, BatchOptions, DataOptions, Source
-from egrecho_inner.data.shards import CutStream, StreamPlan, open_cuts
+from egrecho_inner.data.audio.store import check_values
+from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, Source
+from egrecho_inner.data.batches.plan import BatchPlan
+from egrecho_inner.data.batches.stream import CutStream, StreamPlan, open_cuts
+from egrecho_inner.data.batches.tensors import CutBatches, make_augmenter
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import is_multilingual
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.training import card, checkpoint, devices, memory, strategy
-from egrecho_inner.training.adalora import AdaLora, is_adalora
 from egrecho_inner.training.arguments import training_arguments
-from egrecho_inner.training.best import Patience
-from egrecho_inner.training.lock import RunLock
+from egrecho_inner.training.callbacks import Board, Metrics, describe
+from egrecho_inner.training.checkpoints import card
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.adalora import AdaLora, is_adalora
+from egrecho_inner.training.checkpoints.best import Patience
+from egrecho_inner.training.checkpoints.pickles import check_pickles
+from egrecho_inner.training.checkpoints.result import is_finished, save_result, set_aside
+from egrecho_inner.training.checkpoints.resume import Allowance, check_same, digest_model, digest_weights, facts_of
+from egrecho_inner.training.dev_score import DevScorer
+from egrecho_inner.training.guards import devices, memory, strategy
+from egrecho_inner.training.guards.lock import RunLock
+from egrecho_inner.training.guards.skips import Skips
+from egrecho_inner.training.guards.stops import Stops
 from egrecho_inner.training.options import TrainOptions, WindowOptions
-from egrecho_inner.training.pickles import check_pickles
-from egrecho_inner.training.result import is_finished, save_result, set_aside
-from egrecho_inner.training.resume import Allowance, check_same, digest_model, digest_weights, facts_of
-from egrecho_inner.training.score import DevScorer
-from egrecho_inner.training.skips import Skips
-from egrecho_inner.training.stops import Stops
 from egrecho_inner.training.trainer import WhisperTrainer
-from egrecho_inner.training.watch import Board, Metrics, describe
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from egrecho_inner.data.augment import Augmenter
+from egrecho_inner.data.audio.augment import Augmenter
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.encoder_cache import EncoderCache
 

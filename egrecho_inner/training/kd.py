@@ -1,10 +1,10 @@
 """Knowledge distillation on the one trainer: alpha CE + beta T^2 KL, summed over the tokens of the global batch.
 
-In: batches of `data/targets.py`, a teacher (or its cached logits). Out: the loss of the student. The teacher is given
-exactly the student's decoder inputs, prompts and start included; a frozen encoder that both have runs once, without
-gradient. All sums are divided by the target tokens of the global batch, so processes and accumulation do not matter.
-alpha 0.8, beta 1.0, T 2.0 are what the published checkpoints were trained with; the Distil-Whisper paper writes the
-weights the other way round (0.8 on KL, 1.0 on CE; Gandhi et al. 2023, arXiv:2311.00430, eq. 6).
+In: batches of `data/batches/targets.py`, a teacher (or its cached logits). Out: the loss of the student. The teacher is
+given exactly the student's decoder inputs, prompts and start included; a frozen encoder that both have runs once,
+without gradient. All sums are divided by the target tokens of the global batch, so processes and accumulation do not
+matter. alpha 0.8, beta 1.0, T 2.0 are what the published checkpoints were trained with; the Distil-Whisper paper writes
+the weights the other way round (0.8 on KL, 1.0 on CE; Gandhi et al. 2023, arXiv:2311.00430, eq. 6).
 T^2 keeps the size of the gradient when T changes (Hinton et al. 2015, arXiv:1503.02531).
 
 B utterances, L tokens, N target tokens, V vocabulary, K cached tokens of the teacher.

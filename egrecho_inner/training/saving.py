@@ -19,8 +19,10 @@ from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from egrecho_inner.errors import DataError, MachineError, ModelError
-from egrecho_inner.training import adalora, checkpoint, sharding
-from egrecho_inner.training.adalora import is_adalora
+from egrecho_inner.training.checkpoints import adalora
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.adalora import is_adalora
+from egrecho_inner.training.guards import sharding
 from egrecho_inner.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)

@@ -18,23 +18,26 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.dataset import CutBatches, PlanSampler, make_loader
-from egrecho_inner.data.device_features import transform
-from egrecho_inner.data.shards import StreamPlan
+from egrecho_inner.data.audio.device import transform
+from egrecho_inner.data.batches.plan import BatchPlan
+from egrecho_inner.data.batches.stream import StreamPlan
+from egrecho_inner.data.batches.tensors import CutBatches, PlanSampler, make_loader
 from egrecho_inner.errors import DataError, Interrupted, MachineError
 from egrecho_inner.runtime.passes import make_key
-from egrecho_inner.training import adalora, best, checkpoint, collectives, flops, loaders, memory, sharding, strategy
-from egrecho_inner.training.adalora import is_adalora
+from egrecho_inner.training import collectives, flops
+from egrecho_inner.training.callbacks import Tally
+from egrecho_inner.training.checkpoints import adalora, best
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.adalora import is_adalora
 from egrecho_inner.training.evaluating import Evaluate, EvaluatingTrainer
 from egrecho_inner.training.frozen import FrozenEncoder
+from egrecho_inner.training.guards import loaders, memory, sharding, strategy
+from egrecho_inner.training.guards.rehearsal import rehearse
+from egrecho_inner.training.guards.skips import Skips
+from egrecho_inner.training.guards.stops import Stops, start_worker
+from egrecho_inner.training.guards.together import FitsAllOrNone
 from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
-from egrecho_inner.training.rehearsal import rehearse
-from egrecho_inner.training.skips import Skips
-from egrecho_inner.training.stops import Stops, start_worker
-from egrecho_inner.training.together import FitsAllOrNone
-from egrecho_inner.training.watch import Tally
 
 logger = logging.getLogger(__name__)
 

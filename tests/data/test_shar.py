@@ -15,10 +15,10 @@ from lhotse import CutSet
 from lhotse.shar import SharWriter
 from tiny import speech_cuts
 
-from egrecho_inner.data.audio import load_audio
-from egrecho_inner.data.options import BatchOptions
-from egrecho_inner.data.shar import find_shards, read_shard
-from egrecho_inner.data.shards import CutStream, StreamPlan
+from egrecho_inner.data.audio.load import load_audio
+from egrecho_inner.data.batches.options import BatchOptions
+from egrecho_inner.data.batches.stream import CutStream, StreamPlan
+from egrecho_inner.data.sources.shar import find_shards, read_shard
 from egrecho_inner.errors import DataError
 from egrecho_inner.import_shar import file_name, import_shar
 from egrecho_inner.to_shar import to_shar

@@ -8,7 +8,7 @@ from tiny import tiny_model, tiny_processor
 from torch import Tensor
 from transformers import BatchEncoding
 
-from egrecho_inner.decoding.recognizer import Found, Recognizer, label_encoder
+from egrecho_inner.decoding.recognize import Found, Recognizer, label_encoder
 from egrecho_inner.decoding.search import likeliest
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.whisper import Whisper

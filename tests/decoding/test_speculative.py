@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny import speech_cuts, tiny_model, tiny_processor
 
-from egrecho_inner.data.index import CutIndex
-from egrecho_inner.decoding.batches import load_pieces, to_tensors
-from egrecho_inner.decoding.recognizer import Recognizer
+from egrecho_inner.data.cuts.index import CutIndex
+from egrecho_inner.decoding.pieces import load_pieces, to_tensors
+from egrecho_inner.decoding.recognize import Recognizer
 from egrecho_inner.decoding.speculative import SpeculativeRecognizer
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.student import make_student

@@ -13,7 +13,7 @@ from tiny import save_tiny, speech_cut, speech_cuts
 from transformers import WhisperConfig
 
 from egrecho_inner.config import parse
-from egrecho_inner.data.batching import BatchPlan
+from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.distil import distil
 from egrecho_inner.filter_cuts import filter_cuts
 from egrecho_inner.model.student import layer_map, make_student

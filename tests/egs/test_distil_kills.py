@@ -14,7 +14,7 @@ import pytest
 from tiny import save_tiny, speech_cuts
 
 from egrecho_inner.cache_logits import cache_logits
-from egrecho_inner.data.options import BatchOptions, DataOptions, PackOptions, RuleOptions, TargetOptions
+from egrecho_inner.data.batches.options import BatchOptions, DataOptions, PackOptions, RuleOptions, TargetOptions
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.distil import distil
 from egrecho_inner.evaluation import evaluate

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 from pages import HOSTILE, Outline, check_inert
 
-from egrecho_inner.data.clips import encode_clip
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.report.charts import Mark, histogram
+from egrecho_inner.report.clips import encode_clip
 from egrecho_inner.report.page import Html, page, table, tag
 from egrecho_inner.report_data import name_splits, report_data
 

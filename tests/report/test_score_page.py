@@ -8,9 +8,9 @@ import pytest
 from pages import HOSTILE, Outline, check_inert
 
 from egrecho_inner.errors import DataError
-from egrecho_inner.report.result_folder import read_scored
 from egrecho_inner.report.utterances import aligned
 from egrecho_inner.report_scores import compare_with, report_scores
+from egrecho_inner.results.folder import read_scored
 from egrecho_inner.text.alignment import align
 
 ROWS = [

@@ -14,7 +14,7 @@ os.environ["ACCELERATE_DYNAMO_BACKEND"] = "eager"
 
 from runs import train
 
-from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.data.batches.plan import BatchOptions
 
 cuts, out, compiled = sys.argv[1:]
 logging.basicConfig(level=logging.INFO)

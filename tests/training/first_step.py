@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tiny import tiny_model, tiny_processor
 
-from egrecho_inner.data.options import BatchOptions, DataOptions
+from egrecho_inner.data.batches.options import BatchOptions, DataOptions
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
 

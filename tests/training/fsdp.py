@@ -18,7 +18,7 @@ from runs import kill_at_step, same, train
 from safetensors import safe_open
 from transformers import TrainingArguments
 
-from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.data.batches.plan import BatchOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.adapters import LoraOptions
 from egrecho_inner.training import arguments, fit

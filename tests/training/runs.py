@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from tiny import tiny_model, tiny_processor
 
 from egrecho_inner.config import to_yaml
-from egrecho_inner.data.options import AugmentOptions, BatchOptions, DataOptions, VolumeOptions
+from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, VolumeOptions
 from egrecho_inner.errors import UserError
 from egrecho_inner.model.adapters import add_adapter
 from egrecho_inner.model.options import LoraOptions
-from egrecho_inner.training import checkpoint
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.resume import Allowance
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
-from egrecho_inner.training.resume import Allowance
 from egrecho_inner.training.trainer import WhisperTrainer
 
 TRAIN = TrainOptions(

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from tiny import speech_cuts, tiny_model, tiny_processor
 
-from egrecho_inner.data.options import BatchOptions, DataOptions
+from egrecho_inner.data.batches.options import BatchOptions, DataOptions
 from egrecho_inner.model.adapters import add_adapter
 from egrecho_inner.model.options import LoraOptions
-from egrecho_inner.training import adalora
+from egrecho_inner.training.checkpoints import adalora
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
 

@@ -8,10 +8,10 @@ import pytest
 from runs import train
 from tiny import speech_cuts
 
-from egrecho_inner.training import checkpoint
-from egrecho_inner.training.best import Patience, is_best, measure
-from egrecho_inner.training.resume import Allowance
-from egrecho_inner.training.score import DevScorer
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.best import Patience, is_best, measure
+from egrecho_inner.training.checkpoints.resume import Allowance
+from egrecho_inner.training.dev_score import DevScorer
 
 
 def state_of(*scores: tuple[float, float], best: int) -> SimpleNamespace:

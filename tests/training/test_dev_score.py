@@ -10,18 +10,18 @@ import soundfile
 from lhotse import CutSet, MonoCut, SupervisionSegment
 from tiny import speech_cut, tiny_model, tiny_processor
 
-from egrecho_inner.data.index import CutIndex
-from egrecho_inner.data.options import DataOptions
-from egrecho_inner.decoding.decode import transcribe
+from egrecho_inner.data.batches.options import DataOptions
+from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.recognizer import label_encoder
-from egrecho_inner.decoding.results import read_references, score_set
+from egrecho_inner.decoding.recognize import label_encoder
+from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.results.scores import read_references, score_set
 from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.training.checkpoints.resume import Allowance
+from egrecho_inner.training.dev_score import DevScorer
 from egrecho_inner.training.fit import Run
 from egrecho_inner.training.options import TrainOptions, WindowOptions
-from egrecho_inner.training.resume import Allowance
-from egrecho_inner.training.score import DevScorer
 
 PROCESSOR = tiny_processor()
 

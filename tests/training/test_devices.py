@@ -15,8 +15,9 @@ from transformers import TrainingArguments
 from transformers.utils import is_torch_tf32_available
 
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.training import devices, resume, strategy
 from egrecho_inner.training.arguments import training_arguments
+from egrecho_inner.training.checkpoints import resume
+from egrecho_inner.training.guards import devices, strategy
 from egrecho_inner.training.options import TrainOptions
 
 

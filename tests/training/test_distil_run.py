@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny import save_tiny, speech_cuts
 
 from egrecho_inner.cache_logits import cache_logits
-from egrecho_inner.data.options import TargetOptions
+from egrecho_inner.data.batches.options import TargetOptions
 from egrecho_inner.distil import load_teacher, open_cache
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.init_student import init_student

@@ -13,13 +13,15 @@ import torch
 from runs import in_child, kill_at_step, same, train, weights
 from tiny import speech_cuts
 
-from egrecho_inner.data.options import BatchOptions
+from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.adapters import LoraOptions
-from egrecho_inner.training import checkpoint, collectives, memory
-from egrecho_inner.training.memory import OutOfMemory, halve
+from egrecho_inner.training import collectives
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.guards import memory
+from egrecho_inner.training.guards.memory import OutOfMemory, halve
+from egrecho_inner.training.guards.skips import Skips
 from egrecho_inner.training.options import TrainOptions
-from egrecho_inner.training.skips import Skips
 from egrecho_inner.training.trainer import WhisperTrainer
 
 
@@ -163,7 +165,7 @@ def test_half_an_update_is_never_saved(cuts: Path, tmp_path: Path, monkeypatch: 
 def test_memory_that_runs_out_in_evaluation_halves_nothing(
     cuts: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from egrecho_inner.training.score import DevScorer
+    from egrecho_inner.training.dev_score import DevScorer
 
     fail_once(monkeypatch, DevScorer, "__call__", 2)
     with pytest.raises(OutOfMemory, match="development cuts were scored after step 6, which is saved"):

@@ -16,8 +16,8 @@ from tiny import tiny_model, tiny_processor
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.student import make_student
 from egrecho_inner.text.labels import LabelEncoder, pad_labels
+from egrecho_inner.training.guards.memory import OutOfMemory
 from egrecho_inner.training.kd import DistilTrainer, check_pair, kl_sum, kl_top_sum, share_encoder
-from egrecho_inner.training.memory import OutOfMemory
 from egrecho_inner.training.options import KdOptions
 
 

@@ -12,10 +12,11 @@ import torch
 from runs import same, train, weights
 from tiny import speech_cuts
 
-from egrecho_inner.data.options import BatchOptions
+from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.training import checkpoint, strategy
-from egrecho_inner.training.resume import Allowance
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.resume import Allowance
+from egrecho_inner.training.guards import strategy
 
 HERE = Path(__file__).parent
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")

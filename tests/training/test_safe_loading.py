@@ -24,7 +24,7 @@ from egrecho_inner.full import train_full
 from egrecho_inner.lora import train_lora
 from egrecho_inner.merge_lora import merge_lora
 from egrecho_inner.model.options import LoraOptions
-from egrecho_inner.training import checkpoint
+from egrecho_inner.training.checkpoints import folder as checkpoint
 
 
 class Evil:
@@ -199,7 +199,7 @@ def test_checkpoints_run_nothing_although_their_marker_vouches_for_it(
 
 
 def test_deepspeeds_own_shards_are_numbers(tmp_path: Path) -> None:
-    from egrecho_inner.training.pickles import check_pickles
+    from egrecho_inner.training.checkpoints.pickles import check_pickles
 
     scaler = needs.extra("deepspeed", "deepspeed.runtime.fp16.loss_scaler")
     (tmp_path / "global_step2").mkdir()
@@ -247,15 +247,15 @@ def test_manifests_run_nothing(
 def test_an_index_made_by_another_vouches_for_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, pwned: Path, model: Path, cuts: Path
 ) -> None:
-    from egrecho_inner.data import cuts as reader
-    from egrecho_inner.data.index import CutIndex
+    from egrecho_inner.data.cuts import make as reader
+    from egrecho_inner.data.cuts.index import CutIndex
 
     lines = [json.loads(line) for line in cuts.read_text().splitlines()]
     lines[2]["recording"]["sources"][0] |= {"type": "command", "source": "mkdir PWNED"}
     evil = tmp_path / "evil.jsonl"
     evil.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.MonkeyPatch.context() as blind:
-        blind.setattr("egrecho_inner.data.index.check_line", lambda *_: None)
+        blind.setattr("egrecho_inner.data.cuts.index.check_line", lambda *_: None)
         CutIndex(evil)
     assert reader.SUSPICIOUS
     code, line = refused(capsys, train_full, *training(model, evil, tmp_path / "run"))

@@ -11,8 +11,8 @@ from tiny import speech_cuts
 
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import LoraOptions
-from egrecho_inner.training import checkpoint
-from egrecho_inner.training.resume import Allowance
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.resume import Allowance
 
 
 def logged(run: Path) -> list[tuple[int, float]]:
@@ -42,7 +42,7 @@ def test_killed_while_evaluating_still_evaluates(
     cuts: Path, dev: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def killed() -> None:
-        from egrecho_inner.training.score import DevScorer
+        from egrecho_inner.training.dev_score import DevScorer
 
         DevScorer.__call__ = lambda self, model: __import__("os").kill(__import__("os").getpid(), 9)
         train(cuts, tmp_path, dev)

@@ -16,7 +16,7 @@ from tiny import tiny_model, tiny_processor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from egrecho_inner.config import read_yaml
-from egrecho_inner.training.sharding import is_sharded, unsharded
+from egrecho_inner.training.guards.sharding import is_sharded, unsharded
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()

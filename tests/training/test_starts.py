@@ -9,7 +9,7 @@ import torch
 from runs import in_child, kill_at_step, same
 from tiny import save_tiny
 
-from egrecho_inner.data.options import BatchOptions, DataOptions
+from egrecho_inner.data.batches.options import BatchOptions, DataOptions
 from egrecho_inner.full import train_full
 from egrecho_inner.lora import train_lora
 from egrecho_inner.model.options import LoraOptions, ModelOptions

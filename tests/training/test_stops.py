@@ -19,10 +19,11 @@ import torch
 from runs import in_child, kill_at_step, same, train
 
 from egrecho_inner.errors import ConfigError, Interrupted, MachineError
-from egrecho_inner.training import checkpoint, lock
-from egrecho_inner.training.loaders import LoaderDeaths
-from egrecho_inner.training.lock import RunLock
-from egrecho_inner.training.stops import NOTE, Stops
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.guards import lock
+from egrecho_inner.training.guards.loaders import LoaderDeaths
+from egrecho_inner.training.guards.lock import RunLock
+from egrecho_inner.training.guards.stops import NOTE, Stops
 
 
 @pytest.fixture(scope="module")

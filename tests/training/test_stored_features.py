@@ -8,7 +8,7 @@ import soundfile
 from tiny import save_tiny, speech_cuts
 
 from egrecho_inner.compute_features import compute_features
-from egrecho_inner.data.options import DataOptions
+from egrecho_inner.data.batches.options import DataOptions
 from egrecho_inner.errors import DataError
 from egrecho_inner.full import train_full
 from egrecho_inner.model.options import ModelOptions

@@ -7,7 +7,7 @@ import pytest
 from runs import in_child, kill_at_step, same, train
 from tiny import speech_cuts
 
-from egrecho_inner.data.shards import open_cuts
+from egrecho_inner.data.batches.stream import open_cuts
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.to_shar import to_shar
 

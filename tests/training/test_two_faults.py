@@ -12,7 +12,7 @@ from runs import same
 from tiny import speech_cuts
 
 from egrecho_inner.errors import MachineError
-from egrecho_inner.training import checkpoint
+from egrecho_inner.training.checkpoints import folder as checkpoint
 
 HERE = Path(__file__).parent
 NAMES = ("plain", "apart", "halve", "accumulate", "floor", "rehearsal", "loader", "again", "figures", "skips")

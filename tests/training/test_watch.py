@@ -19,11 +19,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.terminal import setup_logging
-from egrecho_inner.training import arguments, watch
-from egrecho_inner.training.memory import OutOfMemory
-from egrecho_inner.training.resume import Allowance
+from egrecho_inner.training import arguments
+from egrecho_inner.training import callbacks as watch
+from egrecho_inner.training.callbacks import draw, in_words
+from egrecho_inner.training.checkpoints.resume import Allowance
+from egrecho_inner.training.guards.memory import OutOfMemory
 from egrecho_inner.training.trainer import WhisperTrainer
-from egrecho_inner.training.watch import draw, in_words
 
 
 @pytest.fixture(scope="module")

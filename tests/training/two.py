@@ -12,7 +12,7 @@ from pathlib import Path
 from accelerate.state import AcceleratorState
 from runs import kill_at_step, kill_in_seal, same, train
 
-from egrecho_inner.data.options import BatchOptions
+from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.errors import Interrupted
 from egrecho_inner.training.trainer import WhisperTrainer
 

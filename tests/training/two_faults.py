@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from runs import train
 from tiny import tiny_model, tiny_processor
 
-from egrecho_inner.data.options import BatchOptions
+from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.errors import UserError
 from egrecho_inner.training.kd import DistilTrainer
 from egrecho_inner.training.options import KdOptions

@@ -14,7 +14,7 @@ from launching import say
 from runs import kill_at_step, same, train
 from safetensors import safe_open
 
-from egrecho_inner.data.batching import BatchOptions
+from egrecho_inner.data.batches.plan import BatchOptions
 from egrecho_inner.errors import DataError
 from egrecho_inner.model.adapters import LoraOptions
 from egrecho_inner.training import arguments

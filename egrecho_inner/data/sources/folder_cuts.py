@@ -10,13 +10,13 @@ from pathlib import Path
 
 from lhotse import Recording, SupervisionSegment
 
-from egrecho_inner.data.audio_checks import AudioScan, scan_audio
-from egrecho_inner.data.cuts import make_cuts
-from egrecho_inner.data.findings import Findings
-from egrecho_inner.data.kaldi import DataDir, Utterance
-from egrecho_inner.data.manifests import Rules, build_manifests
+from egrecho_inner.data.audio.check import AudioScan, scan_audio
+from egrecho_inner.data.cuts.make import make_cuts
 from egrecho_inner.data.sources.containers import SUFFIXES, to_flac
+from egrecho_inner.data.sources.findings import Findings
 from egrecho_inner.data.sources.folder import STAGE, Clip, FolderData
+from egrecho_inner.data.sources.kaldi import DataDir, Utterance
+from egrecho_inner.data.sources.manifests import Rules, build_manifests
 from egrecho_inner.data.sources.splits import SPLITS
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import to_line, write_jsonl

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from egrecho_inner.data.index import CutIndex
+from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.hypotheses import remove_logs
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.results import hypothesis_rows, read_references, results, score_set
-from egrecho_inner.decoding.session import Decoder, choose_place, decode_set
-from egrecho_inner.report.errs import write_errs
+from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set
+from egrecho_inner.results.errs import write_errs
+from egrecho_inner.results.scores import hypothesis_rows, read_references, results, score_set
 from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
 from egrecho_inner.text.alignment import align, tokenize
 from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap

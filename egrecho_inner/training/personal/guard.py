@@ -20,8 +20,8 @@ from egrecho_inner.errors import DataError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
 from egrecho_inner.runtime.files import read_lines, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger
-from egrecho_inner.training import checkpoint
-from egrecho_inner.training.card import TRAINING, write_card
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.card import TRAINING, write_card
 from egrecho_inner.training.personal.assess import Assessed, Verdict
 from egrecho_inner.training.personal.options import GuardOptions
 

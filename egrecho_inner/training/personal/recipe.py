@@ -9,9 +9,9 @@ import math
 import torch
 from torch import nn
 
-from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.cut_list import CutList
-from egrecho_inner.data.options import BatchOptions
+from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.options import BatchOptions
+from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper

@@ -32,8 +32,8 @@ from egrecho_inner.runtime.events import NAME, Events
 from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.scoring import percent
-from egrecho_inner.training import checkpoint
-from egrecho_inner.training.lock import RunLock
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.guards.lock import RunLock
 from egrecho_inner.training.personal.assess import (
     Assessed,
     Verdict,

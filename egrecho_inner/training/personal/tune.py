@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from egrecho_inner.config import to_yaml
-from egrecho_inner.data.batching import BatchPlan
-from egrecho_inner.data.cut_list import CutList
-from egrecho_inner.data.options import DataOptions, TargetOptions
-from egrecho_inner.data.targets import TargetBatches
+from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.options import DataOptions, TargetOptions
+from egrecho_inner.data.batches.plan import BatchPlan
+from egrecho_inner.data.batches.targets import TargetBatches
 from egrecho_inner.model.adapters import add_adapter, load_adapter
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, start_model
 from egrecho_inner.model.options import ModelOptions
-from egrecho_inner.training import checkpoint
-from egrecho_inner.training.card import TRAINING, write_card
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.card import TRAINING, write_card
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.personal.options import Policy, TuneOptions
 from egrecho_inner.training.personal.recipe import (

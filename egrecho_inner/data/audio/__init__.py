@@ -1,0 +1,1 @@
+"""From a cut to its samples and log-mel features, and back to a file."""

@@ -1,0 +1,1 @@
+"""From cuts to the tensors of a batch: plan or stream, inputs, targets."""

@@ -1,0 +1,1 @@
+"""Manifests of cuts: made, indexed, filtered, packed, counted."""

@@ -1,0 +1,261 @@
+"""Decoding a whole set on one or several processes: continued where it was killed, not repeated where it was finished.
+
+In: a model's path, options, a manifest, a folder. Out: one hypothesis for every cut, the same for any number of
+processes, and the facts that a result must carry: model, data, options, machine.
+"""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import track
+from transformers import WhisperConfig
+
+from egrecho_inner import __version__
+from egrecho_inner.data.audio.features import FLOOR
+from egrecho_inner.data.cuts.index import CutIndex
+from egrecho_inner.decoding.ctranslate2 import Engine, choose_backend, load_shell
+from egrecho_inner.decoding.hypotheses import HypothesisLog, deal, gather, remove_logs
+from egrecho_inner.decoding.options import DecodeOptions
+from egrecho_inner.decoding.pieces import Piece, durations_of, longest_first
+from egrecho_inner.decoding.transcribe import Transcriber
+from egrecho_inner.errors import ConfigError, DataError, ModelError
+from egrecho_inner.model.loading import check_path, explain, load_model, load_processor
+from egrecho_inner.results.hypothesis import Hypothesis
+from egrecho_inner.results.scores import Reference, from_hypothesis_row
+from egrecho_inner.runtime.files import read_lines
+from egrecho_inner.runtime.passes import make_key
+
+WARM_UP_FRAMES = 100
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+FACTS = ("model", "data", "decode", "decoding_key", "device", "dtype", "threads", "processes", "versions")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded set."""
+
+    hypotheses: dict[str, Hypothesis]
+    """By id."""
+    wall: float
+    """Seconds of decoding, of the slowest process."""
+    facts: dict[str, Any]
+    """What results.json says of model, data and machine; empty on all processes but the first."""
+
+
+class Decoder:
+    """A model that is loaded when there is something to decode."""
+
+    def __init__(self, model_path: str, options: DecodeOptions, place: Place):
+        self.model_path, self.place = model_path, place
+        self.options = replace(options, backend=choose_backend(options.backend))
+        self.digest = model_digest(model_path)
+        self._transcriber: Transcriber | None = None
+
+    @property
+    def transcriber(self) -> Transcriber:
+        """The model with its options, warm."""
+        if self._transcriber is None:
+            found = self.load()
+            silence = np.full((WARM_UP_FRAMES, found.model.config.num_mel_bins), FLOOR, dtype=np.float32)
+            found.recognise([Piece("warm-up", 0, 0, 1, silence, len(silence), "en")], found.recognizer)
+            self._transcriber = found
+        return self._transcriber
+
+    def load(self) -> Transcriber:
+        """Load the model for the backend in force."""
+        path, place, backend = self.model_path, self.place, self.options.backend
+        if backend == "torch":
+            model = load_model(path, place.dtype).to(place.device).eval()
+            return Transcriber(model, load_processor(path), self.options)
+        compute_type = "int8" if backend.endswith("int8") else str(place.dtype).removeprefix("torch.")
+        engine, shell = Engine(path, self.digest, place.device, compute_type), load_shell(path)
+        make = partial(engine.recognizer, shell)
+        return Transcriber(shell, load_processor(path), self.options, torch.device("cpu"), make)
+
+    def key(self, cuts: CutIndex, count: int) -> str:
+        """Return the name of everything that a set's hypotheses depend on; batches are not among it."""
+        options = {name: value for name, value in asdict(self.options).items() if not name.startswith("batch_")}
+        return make_key(
+            model=self.digest, cuts=cuts.digest, count=count, options=options, dtype=self.place.dtype, code=__version__
+        )
+
+    def facts(self, cuts: CutIndex, count: int) -> dict[str, Any]:
+        """Return what a result says beside its numbers."""
+        model, place = self.transcriber.model, self.place
+        cuda = place.device.type == "cuda"
+        found = {
+            "model": {
+                "path": self.model_path,
+                "digest": self.digest,
+                "parameters": sum(each.numel() for each in model.parameters()),
+                "window": "30s" if self.transcriber.padded else "longest",
+            },
+            "data": {"path": str(cuts.path), "sha256": cuts.digest, "cuts": len(cuts), "taken": count},
+            "decode": asdict(self.options),
+            "decoding_key": self.key(cuts, count),
+            "device": torch.cuda.get_device_name(place.device) if cuda else processor_name(),
+            "dtype": str(place.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "processes": place.world,
+            "versions": {
+                "egrecho": __version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "transformers", "lhotse", "kaldialign")},
+            },
+        }
+        return {name: found[name] for name in FACTS}
+
+
+def decode_set(
+    decoder: Decoder, cuts: CutIndex, references: Sequence[Reference], folder: Path, overwrite: bool = False
+) -> Decoded:
+    """Return a hypothesis for every reference, decoding what the folder does not have yet.
+
+    Args:
+        decoder: The model.
+        cuts: The manifest.
+        references: Of its first cuts, in their order.
+        folder: Of the results.
+        overwrite: Decode everything again.
+    """
+    place, key = decoder.place, decoder.key(cuts, len(references))
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite and place.rank == 0:
+        remove_logs(folder)
+        (folder / "results.json").unlink(missing_ok=True)
+    wait()
+    finished = None if overwrite else read_finished(folder, key)
+    wait()  # or the first process could write what another is about to read
+    if finished is not None:
+        return finished
+    log = HypothesisLog(folder, key, place.rank)
+    mine = deal(longest_first(durations_of(cuts), range(len(references))), place.rank, place.world)
+    have = [log.done[references[at].id] for at in mine if references[at].id in log.done]
+    left = [int(at) for at in mine if references[at].id not in log.done]
+    if left:
+        for code in {references[at].language for at in left} - {None}:
+            decoder.transcriber.labels.prefix(code)  # a language that the model lacks is known before the work
+        watch = place.rank == 0 and sys.stderr.isatty()
+        heard = decoder.transcriber(cuts, left)
+        for each in track(
+            heard, "decoding", len(left), console=Console(stderr=True), transient=True, disable=not watch
+        ):
+            if not math.isfinite(each.avg_logprob):
+                raise ModelError(f"cut {each.id}: the model's scores are not numbers; try --dtype float32")
+            log.add(each)
+            have.append(each)
+    log.close()
+    shares = gather(have)
+    found = {each.id: each for share in shares for each in share}
+    wall = max(sum(each.decode_seconds for each in share) for share in shares)
+    return Decoded(found, wall, decoder.facts(cuts, len(references)) if place.rank == 0 else {})
+
+
+def read_finished(folder: Path, key: str) -> Decoded | None:
+    """Return what an earlier evaluation with this key finished in the folder."""
+    summary, rows = folder / "results.json", folder / "hyps.jsonl"
+    if not summary.is_file() or not rows.is_file():
+        return None
+    try:
+        old = json.loads(summary.read_text(encoding="utf-8"))
+        if old.get("decoding_key") != key:
+            return None
+        found = [from_hypothesis_row(json.loads(line)) for line in read_lines(rows)]
+        return Decoded({each.id: each for each in found}, old["decode_seconds"], {name: old[name] for name in FACTS})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder} holds results that do not read ({error!r}); repeat with --overwrite true") from error
+
+
+def model_digest(path: str) -> str:
+    """Return the SHA-256 over a folder's model and tokenizer files, or the commit of a hub id.
+
+    Raises:
+        ModelError: There is no such folder, and the hub gives none of that name.
+    """
+    if not os.path.isdir(path):
+        check_path(path)
+        try:
+            return f"{path}@{getattr(WhisperConfig.from_pretrained(path), '_commit_hash', None)}"
+        except Exception as error:
+            raise ModelError(explain(path, error)) from error
+    digest = hashlib.sha256()
+    for file in sorted(Path(path).iterdir()):
+        if file.suffix in (".json", ".safetensors", ".txt") and file.is_file():
+            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+            with open(file, "rb") as data:
+                while block := data.read(1 << 24):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def choose_place(device: str, dtype: str, rank: int = 0, world: int = 1) -> Place:
+    """Choose device and type of the weights.
+
+    Raises:
+        ConfigError: No such device here.
+    """
+    name = device
+    if device == "auto":
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(name)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device '{device}' is not usable here ({str(error).splitlines()[0]}); try cpu") from error
+    if dtype == "auto":
+        dtype = "float16" if place.type == "cuda" else "float32"
+    return Place(place, DTYPES[dtype], rank, world)
+
+
+@contextmanager
+def processes() -> Iterator[tuple[int, int]]:
+    """Join the processes that torchrun started; yield this one's number and how many there are."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, 1
+        return
+    dist.init_process_group("gloo", timeout=timedelta(days=2))  # a fast process waits for a slow one's whole share
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def processor_name() -> str:
+    """Return the CPU's model."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Result folders of an evaluation: written, read, compared, shown as tables."""

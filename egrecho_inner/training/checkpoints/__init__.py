@@ -1,0 +1,1 @@
+"""Checkpoints and results of a run: written, verified, continued, described."""

@@ -1,0 +1,177 @@
+"""The model card of a result: a README.md that says what the model is, what it was trained on and how well it does.
+
+In: `training.json`, what the run knows of itself, and `evaluations.jsonl`, what `egrecho eval` measured of this very
+folder, one line for each test set. Out: Markdown with the metadata block that model hubs read. Nothing is claimed that
+was not measured.
+"""
+
+import json
+import logging
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from egrecho_inner import __version__
+from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.training.checkpoints.folder import write_text
+
+logger = logging.getLogger(__name__)
+
+TRAINING = "training.json"
+EVALUATIONS = "evaluations.jsonl"
+"""Not `.json`: `egrecho eval` knows a model by its `.json` files, and this one changes with every evaluation."""
+
+
+def about(model: Whisper, hours: float, config: dict[str, Any]) -> dict[str, Any]:
+    """Collect what a card says of a run.
+
+    Args:
+        model: The base, as loaded.
+        hours: Of training audio.
+        config: The resolved settings.
+    """
+    return {
+        "base": model.config._name_or_path or None,
+        "revision": getattr(model.config, "_commit_hash", None),
+        "hours": round(hours, 2),
+        "language": config.get("data", {}).get("language"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "git": git_state(),
+        "version": __version__,
+    }
+
+
+def git_state() -> str | None:
+    """Return the commit of the code that runs, with a mark if files differ from it; None outside of git."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip()[:12] + ("+changes" if dirty.stdout.strip() else "")
+
+
+def write_card(folder: Path) -> None:
+    """Write README.md into a result folder, from its `training.json` and `evaluations.jsonl`."""
+    made, sets = json.loads((folder / TRAINING).read_text(encoding="utf-8")), evaluations(folder)
+    what = "Whisper"
+    if (folder / "adapter_config.json").is_file():
+        what = "Adapter for Whisper"
+    elif "adapter" in made:
+        what = "Whisper with a merged adapter"
+    base = f"`{made['base']}`" if made.get("base") else "random weights"
+    if made.get("revision"):
+        base += f" at `{made['revision']}`"
+    facts: dict[str, str | None] = {
+        "Base": base,
+        "Training audio": f"{made['hours']:g} h" if "hours" in made else None,
+        "Language": made.get("language") or "as each utterance says",
+        "Steps": f"{made['step']:,} of {made['max_steps']:,}; the weights are those of {made['best']}"
+        if "best" in made
+        else None,
+        "Input": {"30s": "30 s window", "longest": "as long as the utterance"}.get(
+            made["input_window"], "both windows"
+        ),
+        "Adapter": f"`{made['adapter']}`" if "adapter" in made else None,
+        "Command": f"`{made['command']}`" if "command" in made else None,
+        "Code": f"egrecho {made.get('version', __version__)}"
+        + (f", commit `{made['git']}`" if made.get("git") else ""),
+    }
+    rows = [f"| {key} | {cell(value)} |" for key, value in facts.items() if value is not None]
+    lines = [*metadata(made, folder, sets), f"# {what}, fine-tuned with egrecho", "", "| | |", "|---|---|", *rows, ""]
+    lines += scores(made.get("scores", {}), sets)
+    write_text(folder / "README.md", "\n".join(lines) + "\n")
+
+
+def metadata(made: dict[str, Any], folder: Path, sets: list[dict[str, Any]]) -> list[str]:
+    """Return the YAML block of a model hub; its values are JSON, which YAML reads."""
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: automatic-speech-recognition",
+        "tags: [whisper, egrecho]",
+    ]
+    if made.get("language"):
+        lines.append(f"language: {json.dumps(made['language'])}")
+    if made.get("base") and not str(made["base"]).startswith(("/", ".")):
+        lines.append(f"base_model: {made['base']}")
+    results = [
+        {
+            "task": {"type": "automatic-speech-recognition"},
+            "dataset": {"name": each["name"], "type": each["name"]},
+            "metrics": [{"type": each["metric"], "value": round(100 * each["error_rate"], 2)}],
+        }
+        for each in sets
+    ]
+    if results:
+        name = folder.resolve().parent.name
+        lines.append(f"model-index: {json.dumps([{'name': name, 'results': results}], ensure_ascii=False)}")
+    return [*lines, "---", ""]
+
+
+def note_evaluations(folder: Path, sets: Mapping[str, Mapping[str, Any]]) -> None:
+    """Tell the card of a model folder of ours what was measured; a set that is measured again replaces its line.
+
+    Args:
+        folder: Of the model that was evaluated; one of others, or a hub id, is left alone.
+        sets: The `results.json` of each test set, by its name.
+    """
+    if not (folder / TRAINING).is_file():
+        return
+    known = {each["name"]: each for each in evaluations(folder)}
+    for name, found in sets.items():
+        if found.get("error_rate") is None:
+            continue
+        normalizer = found["normalizer"]
+        taken = {"first": found["data"]["taken"]} if found["data"]["taken"] < found["data"]["cuts"] else {}
+        known[name] = {
+            **{"name": name, "metric": found["metric"], "error_rate": found["error_rate"]},
+            **{"interval": found["interval"], "normalizer": f"{normalizer['name']} {normalizer['version']}"},
+            **{"utterances": found["utterances"], "beams": found["decode"]["num_beams"], **taken},
+        }
+    try:
+        write_text(
+            folder / EVALUATIONS, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in known.values())
+        )
+        write_card(folder)
+    except OSError as error:
+        logger.info("the card of %s stays as it is (%s)", folder, error.strerror)
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Return what was measured of a model folder."""
+    path = folder / EVALUATIONS
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def scores(dev: dict[str, float], sets: list[dict[str, Any]]) -> list[str]:
+    """Return the section on error rates."""
+    lines = ["## Error rates", ""]
+    for metric in ("wer", "cer"):
+        if f"eval_{metric}" in dev:
+            interval = dev.get(f"eval_{metric}_low"), dev.get(f"eval_{metric}_high")
+            rate = rated(metric, dev[f"eval_{metric}"], interval, dev.get("eval_normalizer"))
+            lines.append(f"Development cuts, which chose the weights: {rate}.")
+            lines.append("")
+    for each in sets:
+        part = f", first {each['first']:,}" if "first" in each else ""
+        beams = f", {each['beams']} beams" if each["beams"] > 1 else ""
+        rate = rated(each["metric"], each["error_rate"], each["interval"] or (None, None), each["normalizer"])
+        lines.append(f"- {each['name']} ({each['utterances']:,} utterances{part}{beams}): {rate}")
+    return lines if len(lines) > 2 else [*lines, "Not measured yet; `egrecho eval --model_path` this folder does."]
+
+
+def rated(metric: str, rate: float, interval: Any, normalizer: str | None) -> str:
+    """Write an error rate with what belongs to it."""
+    low, high = interval
+    shown = f", 95 % interval {100 * low:.2f} to {100 * high:.2f} %" if low is not None else ""
+    return f"{metric.upper()} {100 * rate:.2f} %{shown}" + (f", normaliser {normalizer}" if normalizer else "")
+
+
+def cell(text: str) -> str:
+    """Keep a table's cell in its cell."""
+    return text.replace("|", "\\|").replace("\n", " ")

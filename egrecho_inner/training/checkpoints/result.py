@@ -1,0 +1,136 @@
+"""The result of a run: `final/` or `adapter/`, from the best checkpoint's own files, whole or not at all.
+
+In: a trained run folder. Out: everything that Transformers, CTranslate2 and whisper.cpp's converter look for, a model
+card, and `training.json`, which says how the result was made. Sharded runs need nothing more: their checkpoints hold
+gathered weights.
+"""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import nn
+from transformers import WhisperProcessor
+
+from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.model.loading import save_folder
+from egrecho_inner.model.options import Window
+from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.training.callbacks import in_words
+from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.card import TRAINING, write_card
+from egrecho_inner.training.guards.sharding import is_sharded
+from egrecho_inner.training.trainer import WhisperTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def is_finished(place: Path, max_steps: int) -> bool:
+    """Tell whether a result is there that was trained for at least this long."""
+    path = place / TRAINING
+    if not path.is_file():
+        return place.is_dir()
+    return json.loads(path.read_text(encoding="utf-8")).get("max_steps", max_steps) >= max_steps
+
+
+def set_aside(place: Path, main: bool) -> None:
+    """Rename the result of a shorter run, so that nobody takes it for the longer one's."""
+    if main and place.is_dir():
+        made = json.loads((place / TRAINING).read_text(encoding="utf-8"))
+        kept = place.with_name(f"{place.name}-{made.get('step', 'before')}")
+        checkpoint.publish(place, kept)
+        logger.info("the run goes on after its end: the result so far is now %s", kept)
+
+
+def save_result(
+    trainer: WhisperTrainer, processor: WhisperProcessor, place: Path, window: Window, about: dict[str, Any]
+) -> None:
+    """Save the best checkpoint's weights as the result of the run; only the first process does.
+
+    Args:
+        trainer: After training.
+        processor: Goes into the folder with the model.
+        place: The folder.
+        window: The input the model was trained with.
+        about: What the model card tells (`card.about`).
+    """
+    if not trainer.args.should_save:
+        return
+    source = best_checkpoint(trainer)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    working = place.with_name(f".{place.name}.writing")
+    shutil.rmtree(working, ignore_errors=True)
+    if isinstance(model, PeftModel):
+        working.mkdir()
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(source / name, working / name)
+    else:
+        if is_sharded(model):
+            shell = Whisper(model.config)
+            shell.generation_config = model.generation_config
+            model = shell
+        load_weights(model, source)
+        save_folder(model, processor, working, window, trainer.batches.timed)
+    made = {
+        "input_window": window,
+        "timestamps": trainer.batches.timed,
+        # what an adapter's tensors do not show of the model they belong to
+        "vocab_size": model.config.vocab_size,
+        "num_mel_bins": model.config.num_mel_bins,
+        **about,
+        "step": trainer.state.global_step,
+        "max_steps": trainer.state.max_steps,
+        "best": source.name,
+        "scores": scores_of(source),
+    }
+    checkpoint.write_json(working / TRAINING, made)
+    write_card(working)
+    checkpoint.publish(working, place)
+    logger.info("saved %s", place)
+
+
+def best_checkpoint(trainer: WhisperTrainer) -> Path:
+    """Return the checkpoint of the best development score, or the last one where there is none.
+
+    Raises:
+        ModelError: No complete checkpoint is left.
+    """
+    run = Path(trainer.args.output_dir)
+    if trainer.state.best_global_step:
+        best = run / f"{checkpoint.PREFIX}{trainer.state.best_global_step}"
+        reason = checkpoint.fault(best)
+        if reason is None:
+            score = in_words({f"eval_{trainer.options.metric}": trainer.state.best_metric})
+            logger.info("the best checkpoint is %s (%s)", best, score)
+            return best
+        logger.warning("the best checkpoint %s cannot be used: %s; taking the last one", best, reason)
+    last = checkpoint.newest(run)
+    if last is None:
+        raise ModelError(f"{run} has no complete checkpoint to make the result from; repeat the command")
+    return last
+
+
+def scores_of(folder: Path) -> dict[str, Any]:
+    """Return the development scores of a checkpoint; empty if it has none."""
+    path = folder / checkpoint.EVALUATION
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Load the weights of a checkpoint into a model, every one accounted for.
+
+    Raises:
+        ConfigError: They are another model's.
+    """
+    state: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        state |= load_file(file)
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing = [name for name in missing if name != "proj_out.weight" and not name.startswith("ctc_head.")]
+    if missing or unexpected:
+        raise ConfigError(f"{folder}: weights {[*missing, *unexpected][:5]} do not belong to this model")

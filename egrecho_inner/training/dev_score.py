@@ -1,0 +1,166 @@
+"""The development score of a run: loss by teacher forcing, error rate by real decoding.
+
+Every process scores its share of the cuts; the sums and hypotheses are gathered, so that all have the same answer.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers import WhisperProcessor
+
+from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.options import DataOptions
+from egrecho_inner.data.batches.plan import WINDOW_SECONDS, Batch
+from egrecho_inner.data.batches.tensors import CutBatches
+from egrecho_inner.decoding.options import DecodeOptions
+from egrecho_inner.decoding.transcribe import transcribe
+from egrecho_inner.errors import DataError
+from egrecho_inner.model.options import Window
+from egrecho_inner.results.scores import overall_metric, reference_in, score_set
+from egrecho_inner.text.bootstrap import bootstrap_interval
+from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.training.options import TrainOptions
+
+logger = logging.getLogger(__name__)
+
+BATCH_SECONDS = 240.0
+
+
+class DevScorer:
+    """Score a model on the development cuts; without any, the score is empty.
+
+    Args:
+        processor: Tokenizer and feature extractor.
+        labels: Makes the targets.
+        data: Which cuts.
+        window: The input the model is trained with, and scored with.
+        train: Which error rate.
+
+    Attributes:
+        metric: What decides the best checkpoint; with `train.metric auto`, what `egrecho eval` takes for these cuts.
+    """
+
+    def __init__(
+        self, processor: WhisperProcessor, labels: LabelEncoder, data: DataOptions, window: Window, train: TrainOptions
+    ):
+        self.processor, self.labels, self.data = processor, labels, data
+        self.window: Window = window
+        self.normalizers: set[str] = set()
+        self.cuts = None if data.dev is None else CutList(data.dev, "data.dev")
+        languages: list[str | None] = []
+        if self.cuts is not None:
+            self.cuts.keep_trainable(labels, max_skip_ratio=1.0, no_speech=data.no_speech)
+            self.cuts.draw(data.dev_limit, train.seed)
+            languages = [code or data.language for code in self.cuts.languages]
+        self.metric = "loss" if train.metric == "loss" else overall_metric(languages or [data.language], train.metric)
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        if self.cuts is None:
+            return {}
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            scores = {"loss": self.loss(model)}
+            if self.metric != "loss":
+                scores |= self.error_rate(model)
+        model.train(was_training)
+        return scores | {"cuts": len(self.cuts)}
+
+    def error_rate(self, model: nn.Module) -> dict[str, float]:
+        """Return the corpus error rate of greedy decoding with its 95 % interval, as `egrecho eval` computes it."""
+        window = "30s" if self.window == "30s" else "longest"
+        rank, world = ranks()
+        mine = range(rank, len(self.cuts), world)
+        options = DecodeOptions(language=self.data.language, task=self.data.task, window=window)
+        hypotheses = {h.id: h for h in transcribe(model, self.processor, self.cuts, options, positions=mine)}
+        found = [
+            (reference_in(cut, self.data.language), hypotheses[cut.id]) for cut in map(self.cuts.__getitem__, mine)
+        ]
+        found = sorted(gather(found), key=lambda pair: pair[0].id)
+        metric = self.metric
+        scored = score_set([ref for ref, _ in found], {h.id: h for _, h in found}, self.data.normalizer, metric)
+        self.normalizers = {f"{scored.normalizer.name} {scored.normalizer.version}"}
+        if scored.score.error_rate is None:
+            return {metric: float("inf")}
+        low, high = bootstrap_interval(scored.score.counts, n=1000)
+        return {metric: scored.score.error_rate, f"{metric}_low": low, f"{metric}_high": high}
+
+    def loss(self, model: nn.Module) -> float:
+        """Return the mean loss per target token, by teacher forcing; cuts that do not read are left out from here on.
+
+        Raises:
+            DataError: None reads.
+        """
+        config = getattr(model, "module", model).config
+        batches = CutBatches(self.cuts, self.labels, config.num_mel_bins)
+        weight = next(model.parameters())
+        device, dtype = weight.device, weight.dtype  # under DeepSpeed bf16 or fp16
+        sums = torch.zeros(2, dtype=torch.float64, device=device)  # NCCL moves nothing that lies elsewhere
+        skipped: list[tuple[str, str]] = []
+        for batch in self.batches():
+            inputs = batches[batch]
+            skipped += inputs["skipped"]
+            inputs = {name: value.to(device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+            labels = inputs.pop("labels")
+            inputs["input_features"] = inputs["input_features"].to(dtype)
+            logits = model(**inputs).logits.flatten(0, 1).float()  # or the loss would have the 8 bits of bf16
+            loss = torch.nn.functional.cross_entropy(logits, labels.flatten(), ignore_index=-100, reduction="sum")
+            sums += torch.stack([loss.double(), (labels != -100).sum().double()])
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+        self.leave_out(dict(gather(skipped)))
+        return (sums[0] / sums[1]).item()
+
+    def leave_out(self, skipped: dict[str, str]) -> None:
+        """Leave out cuts that could not be loaded, by id with the reason, and log it.
+
+        Raises:
+            DataError: No cut is left.
+        """
+        if not skipped:
+            return
+        total, first = len(self.cuts), next(iter(skipped.values()))
+        self.cuts.kept = np.array(
+            [where for place, where in enumerate(self.cuts.kept) if self.cuts[place].id not in skipped], dtype=np.int64
+        )
+        if not len(self.cuts):
+            raise DataError(f"none of the {total} development cuts can be used; first: {first}; fix data.dev")
+        if ranks()[0] == 0:
+            logger.warning(
+                "%d of %d development cuts cannot be used and are left out of every score; first: %s",
+                len(skipped), total, first,
+            )  # fmt: skip
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield this process's batches, longest cuts first."""
+        durations = self.cuts.durations
+        rank, world = ranks()
+        mine = np.argsort(-durations, kind="stable")[rank::world]
+        padded = self.window == "30s"
+        while len(mine):
+            longest = WINDOW_SECONDS if padded else durations[mine[0]]
+            size = max(int(BATCH_SECONDS / longest), 1)
+            yield Batch(0, mine[:size], padded)
+            mine = mine[size:]
+
+
+def ranks() -> tuple[int, int]:
+    """Return this process's number and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+Item = TypeVar("Item")
+
+
+def gather(mine: list[Item]) -> list[Item]:
+    """Return the items of all processes, in the order of their ranks."""
+    if not dist.is_initialized():
+        return mine
+    shares: list[list[Item]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(shares, mine)
+    return [item for share in shares for item in share]

@@ -1,0 +1,1 @@
+"""What keeps a run from harm: lock, stops, memory, strategy, sharding."""

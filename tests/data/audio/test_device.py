@@ -1,0 +1,85 @@
+"""Features made beside the model are those of the loader's processes, masks and all, at any length up to 30 s."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import speech_cuts, tiny_processor
+
+from egrecho_inner.data.audio.augment import Augmenter
+from egrecho_inner.data.audio.device import log_mel_padded, transform
+from egrecho_inner.data.audio.features import WHISPER_FRAMES, collate_features, log_mel, num_frames
+from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.options import AugmentOptions, MusanOptions, SpecAugmentOptions, VolumeOptions
+from egrecho_inner.data.batches.plan import Batch
+from egrecho_inner.data.batches.tensors import CutBatches
+from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.labels import LabelEncoder
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("n_mels", [80, 128])
+def test_waves_of_all_lengths_give_the_same_features(n_mels: int) -> None:
+    rng = np.random.default_rng(0)
+    lengths = [4000, 16079, 16080, 48123, 479_700, 479_900, 480_000]
+    waves = [(rng.standard_normal(n) * 10 ** rng.uniform(-4, -1)).astype(np.float32) for n in lengths]
+    for upto in (4, len(waves)):
+        padded = torch.zeros(upto, max(lengths[:upto]))
+        for row, wave in zip(padded, waves[:upto], strict=True):
+            row[: len(wave)] = torch.from_numpy(wave)
+        frames = num_frames(padded.shape[1])
+        found = log_mel_padded(padded, frames, n_mels)
+        feats = [log_mel(wave, n_mels, tail=2) for wave in waves[:upto]]
+        wanted, _ = collate_features(feats, [num_frames(n) for n in lengths[:upto]], WHISPER_FRAMES)
+        for row, want, length in zip(found, wanted, lengths, strict=False):
+            own = num_frames(length)
+            assert torch.allclose(row[:, :own], want[:, :own], atol=2e-4), length
+            assert (row[:, :own] - want[:, :own]).abs().mean() < 1e-6
+
+
+def batches(manifest: Path, waves: bool) -> CutBatches:
+    labels = LabelEncoder(tiny_processor().tokenizer, "en", "transcribe", True)
+    options = AugmentOptions(volume=VolumeOptions(1.0), spec_augment=SpecAugmentOptions(probability=0.7, time_warp=5))
+    made = CutBatches(CutList([str(manifest)]), labels, 80, Augmenter(options, 5))
+    if waves:
+        made.hand_over_waves()
+    return made
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_batch_is_the_loaders_batch(tmp_path: Path, padded: bool) -> None:
+    manifest = speech_cuts(tmp_path, n=6)
+    wanted = batches(manifest, False)[Batch(2, np.arange(6), padded)]
+    found = batches(manifest, True)[Batch(2, np.arange(6), padded)]
+    transform(found, 80, CPU)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if name == "input_features":
+            assert (found[name] - value).abs().max() < 1e-3  # float32's rounding at the floor of a quiet frame
+            assert (found[name] - value).abs().mean() < 1e-5
+        elif isinstance(value, torch.Tensor):
+            assert torch.equal(found[name], value), name
+        else:
+            assert found[name] == value, name
+
+
+def test_a_batch_without_a_usable_cut_is_silence(tmp_path: Path) -> None:
+    made = batches(speech_cuts(tmp_path, n=2), True)
+
+    def fail(*_: object) -> None:
+        raise DataError("broken")
+
+    made.wave = fail
+    batch = made[Batch(0, np.arange(2), False)]
+    transform(batch, 80, CPU)
+    assert batch["input_features"].shape == (1, 80, 100)
+    assert (batch["labels"] == -100).all() and len(batch["skipped"]) == 2
+
+
+def test_stored_noise_is_refused(tmp_path: Path) -> None:
+    made = batches(speech_cuts(tmp_path, n=2), False)
+    made.augmenter.options = AugmentOptions(musan=MusanOptions(cuts="x", stored=True))
+    with pytest.raises(ConfigError, match=r"musan\.stored"):
+        made.hand_over_waves()

@@ -1,0 +1,163 @@
+"""What is learned for a cut: chosen afresh for every epoch, the same on every resume, never malformed."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import speech_cut, tiny_processor
+
+from egrecho_inner.data.audio.augment import Augmenter
+from egrecho_inner.data.batches.options import AugmentOptions, SpeedOptions, TargetOptions
+from egrecho_inner.data.batches.plan import Batch
+from egrecho_inner.data.batches.targets import TargetBatches, choose
+from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels
+
+TEACHER = {
+    "text": "won too",
+    "language": "en",
+    "task": "transcribe",
+    "segments": [[0.0, 0.5, "won"], [0.5, 1.0, "too"]],
+    "previous": "zero",
+    "truncated": False,
+}
+
+
+@pytest.fixture
+def labels() -> LabelEncoder:
+    return LabelEncoder(tiny_processor().tokenizer, "en")
+
+
+def cut_of(folder: Path, **teacher: Any) -> Any:
+    cut = speech_cut(folder, "u", 1.0, "one two")
+    cut.supervisions[0].custom = {"teacher": {**TEACHER, **teacher}}
+    return cut
+
+
+def label(cut: Any, labels: LabelEncoder, options: TargetOptions) -> Labels:
+    return TargetBatches([cut], labels, 80, options=options).label(cut, 0)
+
+
+def names(ids: list[int]) -> list[str]:
+    tokens = tiny_processor().tokenizer.convert_ids_to_tokens(ids)
+    return [token for token in tokens if token.startswith("<|")]
+
+
+def test_choices_are_drawn_afresh_each_epoch_and_repeat_exactly() -> None:
+    # the published code froze them in its cache: every epoch was the same
+    options = TargetOptions(timestamps=0.2, previous=0.2)
+    drawn = np.array([[choose(options, 7, epoch, f"cut{n}") for n in range(400)] for epoch in range(20)])  # (E, N, 2)
+    assert drawn.mean(axis=(0, 1)) == pytest.approx([0.2, 0.2], abs=0.02)
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert np.corrcoef(drawn[..., 0].ravel(), drawn[..., 1].ravel())[0, 1] == pytest.approx(0, abs=0.04)
+    assert choose(options, 7, 3, "cut5") == tuple(drawn[3, 5])
+    assert not np.array_equal(drawn[0], [choose(options, 8, 0, f"cut{n}") for n in range(400)])
+    assert all(choose(TargetOptions(timestamps=1.0), 0, e, "x") == (True, False) for e in range(9))
+
+
+def test_one_previous_text_token_and_no_loss_on_the_prompt(tmp_path: Path, labels: LabelEncoder) -> None:
+    # published: the stored prompt began with <|startofprev|> and got another; or held the start, and was learned
+    made = label(cut_of(tmp_path), labels, TargetOptions("teacher", timestamps=0, previous=1))
+    assert names(made.inputs) == [
+        "<|startofprev|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>",
+    ]  # fmt: skip
+    start = made.inputs.index(labels.sot)
+    assert set(made.targets[:start]) == {IGNORED}
+    assert made.targets[start:] == [*made.inputs[start + 1 :], labels.eot]
+
+
+def test_the_prefix_is_whole_with_and_without_times(tmp_path: Path, labels: LabelEncoder) -> None:
+    # published: generate() no longer returns the prefix, and <|notimestamps|> was put inside the text
+    for share, begin in ((0.0, ["<|notimestamps|>"]), (1.0, ["<|0.00|>", "<|0.50|>", "<|0.50|>", "<|1.00|>"])):
+        made = label(cut_of(tmp_path), labels, TargetOptions("teacher", timestamps=share))
+        assert names(made.inputs) == ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", *begin]
+        assert labels.decode(made.targets[:-1]) in ("won too", "won  too")
+
+
+def test_a_plain_utterance_has_the_times_of_its_beginning_and_end(tmp_path: Path, labels: LabelEncoder) -> None:
+    cut = speech_cut(tmp_path, "u", 1.5, "one two")
+    made = label(cut, labels, TargetOptions(timestamps=1.0))
+    assert names(made.inputs) == ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|0.00|>", "<|1.50|>"]
+    assert names(label(cut, labels, TargetOptions()).inputs)[-1] == "<|notimestamps|>"
+    cut.supervisions[0].text = ""
+    assert names(label(cut, labels, TargetOptions(timestamps=1.0)).inputs) == ["<|startoftranscript|>", "<|nospeech|>"]
+
+
+def test_times_are_those_of_the_audio_as_it_is_played(tmp_path: Path, labels: LabelEncoder) -> None:
+    options = AugmentOptions(spec_augment=None, speed=SpeedOptions(factors=(1.25,)))
+    cuts = [speech_cut(tmp_path, "u", 1.5, "one two"), speech_cut(tmp_path, "long", 29.0, "one")]
+    batches = TargetBatches(cuts, labels, 80, Augmenter(options, 0), options=TargetOptions(timestamps=1.0))
+    assert names(batches.label(cuts[0], 0).inputs)[-2:] == ["<|0.00|>", "<|1.20|>"]
+    assert batches.features(cuts[0], 0)[1] == 120
+    slow = AugmentOptions(spec_augment=None, speed=SpeedOptions(factors=(0.9,)))
+    batches = TargetBatches(cuts, labels, 80, Augmenter(slow, 0), options=TargetOptions(timestamps=1.0))
+    assert names(batches.label(cuts[1], 0).inputs)[-1] == "<|29.00|>", "it would be over 30 s, and keeps its speed"
+
+
+def test_timestamps_that_no_cut_has_are_reported(
+    tmp_path: Path, labels: LabelEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("egrecho_inner").propagate = True
+    with caplog.at_level(logging.WARNING, logger="egrecho_inner"):
+        for cut, source in ((cut_of(tmp_path), "teacher"), (speech_cut(tmp_path, "v", 1.0, "one"), "reference")):
+            TargetBatches([cut], labels, 80, options=TargetOptions(source, timestamps=1.0))
+        assert not caplog.text
+        TargetBatches([cut_of(tmp_path, segments=[])], labels, 80, options=TargetOptions("teacher", timestamps=0.2))
+    assert "targets.timestamps 0.2 has no effect: none of 1 cuts" in caplog.text
+
+
+def test_a_broken_off_text_is_not_taught_to_end(tmp_path: Path, labels: LabelEncoder) -> None:
+    assert label(cut_of(tmp_path), labels, TargetOptions("teacher")).targets[-1] == labels.eot
+    assert label(cut_of(tmp_path, truncated=True), labels, TargetOptions("teacher")).targets[-1] == IGNORED
+    timed = label(cut_of(tmp_path, truncated=True), labels, TargetOptions("teacher", timestamps=1.0)).targets
+    assert timed[-2:] == [IGNORED, IGNORED]  # nobody knows when its last part ends either
+    assert timed[-3] != IGNORED
+
+
+def test_what_the_teacher_heard_decides_language_and_task(tmp_path: Path, labels: LabelEncoder) -> None:
+    made = label(cut_of(tmp_path, language="de", task="translate"), labels, TargetOptions("teacher"))
+    assert names(made.inputs)[1:3] == ["<|de|>", "<|translate|>"]
+
+
+def test_a_cut_without_the_teachers_text_is_named(tmp_path: Path, labels: LabelEncoder) -> None:
+    with pytest.raises(DataError, match="pseudo-label"):
+        label(speech_cut(tmp_path, "u", 1.0), labels, TargetOptions("teacher"))
+
+
+def test_no_choice_makes_more_tokens_than_the_decoder_has_places(tmp_path: Path, labels: LabelEncoder) -> None:
+    options = TargetOptions("teacher", timestamps=1, previous=1)
+    for length in (10, 200, 300, 430, 442):
+        text = "a" * length
+        cut = cut_of(tmp_path, text=text, segments=[[0, 1, text]], previous="b " * 400)
+        try:
+            made = label(cut, labels, options)
+        except DataError:
+            assert length > 430
+            continue
+        assert len(made.inputs) == len(made.targets) <= MAX_TOKENS
+        assert made.inputs.count(labels.id("<|startofprev|>")) <= 1
+    with pytest.raises(DataError, match="448"):
+        label(cut_of(tmp_path, segments=[[0, 1, "a" * 460]]), labels, options)
+
+
+def test_the_true_transcript_stands_beside(tmp_path: Path, labels: LabelEncoder) -> None:
+    cuts = [cut_of(tmp_path), cut_of(tmp_path, text="won")]
+    batches = TargetBatches(cuts, labels, 80, options=TargetOptions("teacher"), beside_reference=True)
+    batch = batches[Batch(0, np.array([0, 1]), False)]
+    said = [labels.decode(row[row >= 0].tolist()) for row in batch["reference_labels"]]
+    assert said == ["one two", "one two"]
+    assert [labels.decode(row[row >= 0].tolist()) for row in batch["labels"]] == ["won too", "won"]
+    # a batch of which nothing can be used still has all its tensors
+    nothing = TargetBatches(
+        [speech_cut(tmp_path, "v", 1.0)], labels, 80, options=TargetOptions("teacher"), beside_reference=True
+    )[Batch(0, np.array([0]), False)]
+    assert nothing["reference_labels"].shape == (1, 1)
+    assert torch.equal(nothing["labels"], torch.tensor([[IGNORED]]))
+
+
+def test_probabilities_are_checked() -> None:
+    with pytest.raises(ConfigError, match=r"targets\.timestamps"):
+        TargetOptions(timestamps=20)

@@ -1,0 +1,160 @@
+"""Tags and conditions: each definition on hand-made captions; a filter never passes what it has not looked at."""
+
+from pathlib import Path
+
+import pytest
+
+from egrecho_inner.data.cuts import tags
+from egrecho_inner.data.cuts.conditions import Condition, first_failure
+from egrecho_inner.data.cuts.tags import TAGS, Captions, compute, load_tags
+from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.cues import Cue
+
+
+def captions(*texts: str, seconds: float | None = None) -> Captions:
+    """Make captions of one cue of 2 s for each text, 1 s apart."""
+    cues = [Cue(3.0 * n, 3.0 * n + 2, text) for n, text in enumerate(texts)]
+    return Captions(cues, seconds or 3.0 * len(texts))
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["Hello there", "Yes we can"], "mixed"),
+        (["HELLO", "YES", "no"], "upper"),
+        (["hello", "yes", "123", "ok", "Bob"], "lower"),
+        (["hello", "yes", "no", "Bob", "Ann"], "mixed"),  # 2 mixed to 3 lower: over 0.6
+        (["Bob", "Ann", "Eve", "NO", "YES"], "upper"),
+        (["Bob", "NO"], "upper"),
+        (["HELLO", "yes"], "upper"),  # a tie, without mixed ones
+        ([], "mixed"),
+    ],
+)
+def test_casing(texts: list[str], expected: str) -> None:
+    assert compute(captions(*texts), ["casing"]) == {"casing": expected}
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["we went to", "we went to\nthe old house"], True),
+        (["We went to,", "we went to"], True),
+        (["no", "no", "no, no"], False),
+        (["we went to", "and we went to the sea"], False),
+        (["we went", "later", "we went"], False),
+    ],
+)
+def test_repeating_lines(texts: list[str], expected: bool) -> None:
+    assert compute(captions(*texts), ["repeating_lines"]) == {"repeating_lines": expected}
+
+
+def test_counts_and_rates() -> None:
+    found = compute(captions("Well, yes.", "then no", seconds=10), sorted(TAGS))
+    assert found == {
+        "captioned_share": 0.4,
+        "casing": "mixed",
+        "characters_per_second": 3.75,
+        "distinct_words": 1.0,
+        "has_comma_period": True,
+        "has_proper_cap_after_punct_line": False,
+        "longest_cue": 2.0,
+        "num_words": 4,
+        "repeating_lines": False,
+    }
+    assert compute(captions(), ["characters_per_second", "captioned_share", "distinct_words"]) == {
+        "characters_per_second": 0.0,
+        "captioned_share": 0.0,
+        "distinct_words": 1.0,
+    }
+
+
+def test_a_users_file_adds_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tags, "TAGS", dict(TAGS))
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from egrecho_inner.data.cuts.tags import Captions, tag\n\n"
+        '@tag("questions")\ndef questions(captions: Captions) -> int:\n    return captions.text.count("?")\n'
+    )
+    assert load_tags(str(file)) == ["questions"]
+    assert compute(captions("what?", "why?"), ["questions"]) == {"questions": 2}
+    with pytest.raises(ConfigError, match="'questions' is there already"):
+        load_tags(str(file))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "does not exist"), ("x = 1", "adds no tag"), ("1 / 0", "fails: ZeroDivisionError")],
+)
+def test_a_users_file_that_does_not_work_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+    file = tmp_path / "mine.py"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_tags(str(file))
+
+
+def test_an_unknown_tag_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"unknown tag 'case'; known are .*casing"):
+        compute(captions("a"), ["case"])
+
+
+PIPELINE = [
+    Condition("text_language", equals="en"),
+    Condition("casing", one_of=["mixed", "lower"]),
+    Condition("repeating_lines", equals=False),
+    Condition("edit_distance", at_most=0.5),
+    Condition("num_words", at_least=1, at_most=100),
+    Condition("speaker", not_in=["robot"]),
+]
+GOOD = {
+    "text_language": "en",
+    "casing": "mixed",
+    "repeating_lines": False,
+    "edit_distance": 0.5,
+    "num_words": 100,
+    "speaker": "a",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({}, None),
+        ({"text_language": "de", "casing": "upper"}, "text_language = en"),
+        ({"casing": "upper"}, "casing in [mixed, lower]"),
+        ({"repeating_lines": True}, "repeating_lines = false"),
+        ({"edit_distance": 0.500001}, "edit_distance <= 0.5"),
+        ({"edit_distance": float("nan")}, "edit_distance <= 0.5"),
+        ({"num_words": 0}, "1 <= num_words <= 100"),
+        ({"speaker": "robot"}, "speaker not in [robot]"),
+    ],
+)
+def test_the_first_condition_that_fails_is_named(change: dict, failed: str | None) -> None:
+    found = first_failure(GOOD | change, PIPELINE, "window w1")
+    assert (None if found is None else str(found)) == failed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"casing": None}, "window w1 has no value for tag 'casing'"),
+        ({"edit_distance": "0.3"}, "window w1: tag 'edit_distance' is '0.3', no number"),
+        ({"edit_distance": True}, "no number"),
+        ({"repeating_lines": 0}, "is 0, a int, but it is compared with False"),
+        ({"text_language": True}, "compared with 'en'"),
+    ],
+)
+def test_nothing_passes_because_nobody_looked(change: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        first_failure(GOOD | change, PIPELINE, "window w1")
+    missing = {name: value for name, value in GOOD.items() if name != "casing"}
+    with pytest.raises(DataError, match=r"has no tag 'casing'.*egrecho tag --tags casing"):
+        first_failure(missing, PIPELINE, "window w1")
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"one_of": []}, {"equals": 1, "at_most": 2}, {"one_of": ["a"], "not_in": ["b"]}]
+)
+def test_a_condition_tests_one_thing(fields: dict) -> None:
+    with pytest.raises(ConfigError, match="the condition on 'x'"):
+        Condition("x", **fields)
