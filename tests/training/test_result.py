@@ -81,6 +81,7 @@ def test_card_takes_in_what_egrecho_eval_measures_of_the_folder(run: Path, tmp_p
     measured = hub["model-index"][0]["results"]
     assert [each["dataset"]["name"] for each in measured] == ["test", "late"]
     assert measured[1]["metrics"] == [{"type": "wer", "value": round(100 * found["error_rate"], 2)}]
+    assert sorted(path.name for path in final.iterdir()) == sorted(path.name for path in (run / "full/final").iterdir())
     again = json.loads((tmp_path / "eval" / "cuts" / "results.json").read_text())
     evaluate(str(final), str(tmp_path / "eval" / "cuts"), f"late={run / 'cuts'}.jsonl", limit=3)
     now = json.loads((tmp_path / "eval" / "cuts" / "results.json").read_text())

@@ -1,8 +1,8 @@
 """The model card of a result: a README.md that says what the model is, what it was trained on and how well it does.
 
-In: `training.json`, what the run knows of itself, and `evaluations.jsonl`, what `egrecho eval` measured of this very
-folder, one line for each test set. Out: Markdown with the metadata block that model hubs read. Nothing is claimed that
-was not measured.
+In: `training.json`, what the run knows of itself, and what `egrecho eval` measured of this very folder. Out: Markdown
+with the metadata block that model hubs read; what was measured is kept in that block, so that evaluations leave nothing
+in the folder but a newer card. Nothing is claimed that was not measured.
 """
 
 import json
@@ -14,15 +14,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from egrecho_inner import __version__
+from egrecho_inner.errors import MachineError
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.training.checkpoints.folder import write_text
+from egrecho_inner.runtime.files import write_text
 
 logger = logging.getLogger(__name__)
 
 TRAINING = "training.json"
-EVALUATIONS = "evaluations.jsonl"
-"""Not `.json`: `egrecho eval` knows a model by its `.json` files, and this one changes with every evaluation."""
+CARD = "README.md"
+"""What was measured is in it: `egrecho eval` knows a model by its `.json` files, which must not change with results."""
+MEASURED = "egrecho_evaluations"
+"""The key of the metadata block that has what hubs have no fields for."""
+EVALUATIONS = "evaluations.jsonl"  # where older versions kept that
+NEEDED = {"name", "metric", "error_rate", "interval", "normalizer", "utterances", "beams"}
+"""Of each measured set."""
 
 
 def about(model: Whisper, hours: float, config: dict[str, Any]) -> dict[str, Any]:
@@ -55,9 +63,15 @@ def git_state() -> str | None:
     return commit.stdout.strip()[:12] + ("+changes" if dirty.stdout.strip() else "")
 
 
-def write_card(folder: Path) -> None:
-    """Write README.md into a result folder, from its `training.json` and `evaluations.jsonl`."""
-    made, sets = json.loads((folder / TRAINING).read_text(encoding="utf-8")), evaluations(folder)
+def write_card(folder: Path, sets: list[dict[str, Any]] | None = None) -> None:
+    """Write README.md into a result folder.
+
+    Args:
+        folder: With its `training.json`.
+        sets: What was measured on test sets; by default what an earlier card has.
+    """
+    made = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+    sets = evaluations(folder) if sets is None else sets
     what = "Whisper"
     if (folder / "adapter_config.json").is_file():
         what = "Adapter for Whisper"
@@ -84,7 +98,7 @@ def write_card(folder: Path) -> None:
     rows = [f"| {key} | {cell(value)} |" for key, value in facts.items() if value is not None]
     lines = [*metadata(made, folder, sets), f"# {what}, fine-tuned with egrecho", "", "| | |", "|---|---|", *rows, ""]
     lines += scores(made.get("scores", {}), sets)
-    write_text(folder / "README.md", "\n".join(lines) + "\n")
+    write_text(folder / CARD, "\n".join(lines) + "\n")
 
 
 def metadata(made: dict[str, Any], folder: Path, sets: list[dict[str, Any]]) -> list[str]:
@@ -110,6 +124,7 @@ def metadata(made: dict[str, Any], folder: Path, sets: list[dict[str, Any]]) -> 
     if results:
         name = folder.resolve().parent.name
         lines.append(f"model-index: {json.dumps([{'name': name, 'results': results}], ensure_ascii=False)}")
+        lines.append(f"{MEASURED}: {json.dumps(sets, ensure_ascii=False)}")
     return [*lines, "---", ""]
 
 
@@ -134,18 +149,22 @@ def note_evaluations(folder: Path, sets: Mapping[str, Mapping[str, Any]]) -> Non
             **{"utterances": found["utterances"], "beams": found["decode"]["num_beams"], **taken},
         }
     try:
-        write_text(
-            folder / EVALUATIONS, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in known.values())
-        )
-        write_card(folder)
-    except OSError as error:
-        logger.info("the card of %s stays as it is (%s)", folder, error.strerror)
+        write_card(folder, list(known.values()))
+        (folder / EVALUATIONS).unlink(missing_ok=True)
+    except (OSError, MachineError) as error:
+        logger.info("the card of %s stays as it is (%s)", folder, error)
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Return what was measured of a model folder."""
-    path = folder / EVALUATIONS
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    """Return what was measured of a model folder; nothing where its card was written anew by hand."""
+    old = folder / EVALUATIONS
+    if old.is_file():
+        return [json.loads(line) for line in old.read_text(encoding="utf-8").splitlines()]
+    try:
+        _, block, _ = (folder / CARD).read_text(encoding="utf-8").split("---\n", 2)
+        return [each for each in yaml.safe_load(block).get(MEASURED, []) if each.keys() >= NEEDED]
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+        return []
 
 
 def scores(dev: dict[str, float], sets: list[dict[str, Any]]) -> list[str]:
