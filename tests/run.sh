@@ -9,5 +9,6 @@ set -euo pipefail
 EGRECHO_EXTRAS="test${EGRECHO_EXTRAS:+,$EGRECHO_EXTRAS}"
 . "$(dirname "$0")/../path.sh"
 cd "$EGRECHO_ROOT"
+python -c 'import pytest, xdist' 2>/dev/null || die "the active environment has no test runner; pip install -e '.[test]'" 5
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 exec python -m pytest -n "${EGRECHO_TEST_PROCESSES:-2}" --dist loadfile "$@"

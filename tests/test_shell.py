@@ -237,6 +237,12 @@ def test_the_tests_install_every_extra() -> None:
     assert set(re.findall(r"[\w-]+", listed.partition("[")[2])) == set(extras)
 
 
+def test_ci_is_the_linters_and_the_readmes_command() -> None:
+    text = (ROOT / ".ci/run").read_text()
+    assert text.rstrip().endswith("\nbash tests/run.sh") and "EGRECHO_" not in text
+    assert "\nbash tests/run.sh" in (ROOT / "README.md").read_text()
+
+
 def test_python_versions_agree_wherever_they_are_promised() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     oldest = project["project"]["requires-python"].removeprefix(">=")
