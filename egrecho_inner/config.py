@@ -183,7 +183,8 @@ def place_positionals(function: Callable[..., Any], argv: list[str]) -> list[str
             break
         if str(parameters[name].annotation).startswith("list"):
             words = list(takewhile(lambda word: not word.startswith("-"), rest))
-            placed += [f"--{name}", json.dumps(words, ensure_ascii=False)]
+            spelt_out = len(words) == 1 and words[0].startswith("[")  # as an option and YAML take a list
+            placed += [f"--{name}", words[0] if spelt_out else json.dumps(words, ensure_ascii=False)]
             del rest[: len(words)]
         else:
             placed += [f"--{name}", rest.pop(0)]

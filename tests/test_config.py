@@ -364,3 +364,15 @@ def test_help_is_the_docstring_with_every_option(capsys) -> None:
 def test_config_alone_imports_no_torch() -> None:
     script = "import sys, egrecho_inner.config; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def several(results: list[str], out: str = "x") -> None:
+    """Take results."""
+
+
+several.positional = ["results"]
+
+
+@pytest.mark.parametrize("words", [["a=1", "b=2"], ["[a=1,b=2]"], ["[a=1, b=2]"]])
+def test_a_positional_list_is_words_or_one_list(words: list[str]) -> None:
+    assert parse(several, [*words, "--out", "y"]) == {"results": ["a=1", "b=2"], "out": "y"}

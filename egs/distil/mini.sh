@@ -82,8 +82,8 @@ if at_stage 2; then
   decoder_layers=$((decoder_layers + 1)) timed "student, CE and KL, a layer more" student kd2 none
 fi
 if at_stage 3; then
-  egrecho side-by-side "[teacher=$exp/teacher/eval,random=$exp/random/eval,ce=$exp/ce/eval,kd=$exp/kd/eval,\
-kd2=$exp/kd2/eval]" --normalizer none --out "$exp/table.md"
+  egrecho side-by-side "teacher=$exp/teacher/eval" "random=$exp/random/eval" "ce=$exp/ce/eval" "kd=$exp/kd/eval" \
+    "kd2=$exp/kd2/eval" --normalizer none --out "$exp/table.md"
   egrecho compare --a "$exp/ce/eval" --b "$exp/kd/eval" --normalizer none
 fi
 if at_stage 4; then

@@ -121,7 +121,7 @@ if at_stage 5; then
   evaluating+=(--cuts "[${sets#,}]")
   "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$teacher" --outdir "$exp/teacher/eval" > /dev/null
   "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$run/final" --outdir "$run/eval" > /dev/null
-  egrecho side-by-side "[teacher=$exp/teacher/eval,$name=$run/eval]" --out "$run/table.md"
+  egrecho side-by-side "teacher=$exp/teacher/eval" "$name=$run/eval" --out "$run/table.md"
 fi
 
 if at_stage 6; then
