@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Personalise a Whisper on a folder of recordings: split, measure, train, measure again, decide.
 
-    egrecho personal -c config/personal.yaml my_recordings exp/me --model_path openai/whisper-tiny --language en
+    egrecho personal my_recordings exp/me -c config/personal.yaml --model_path openai/whisper-tiny --language en
 
 The base is measured first. Dev chooses the checkpoint, test alone decides: the tuned model is adopted if it is better
 there, else the verdict is to keep the base. Out: `final/`, the model to use; `report.json`; `basemodel_eval_result.txt`

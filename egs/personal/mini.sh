@@ -42,7 +42,7 @@ voices() {
 }
 # personal NAME FOLDER BASE GUARD
 personal() {
-  egrecho personal -c config/personal.yaml "$2" "$exp/$1" --model_path "$3" --language en --guard.data "$4" \
+  egrecho personal "$2" "$exp/$1" -c config/personal.yaml --model_path "$3" --language en --guard.data "$4" \
     --scoring.normalizer none ${more[@]+"${more[@]}"}
 }
 # base SPEAKER: nano tuned on the five others

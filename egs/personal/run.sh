@@ -40,7 +40,7 @@ look() {
 }
 if at_stage 0; then timed "look at the recordings" look; fi
 if at_stage 1; then
-  timed "personalise" egrecho personal -c "$config" "$folder" "$exp/run" --model_path "$model_name" \
+  timed "personalise" egrecho personal "$folder" "$exp/run" -c "$config" --model_path "$model_name" \
     --language "${language:-null}" --guard.data "${guard:-null}" ${more[@]+"${more[@]}"}
 fi
 if at_stage 2; then
