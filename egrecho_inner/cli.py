@@ -17,6 +17,7 @@ COMMANDS = {
     "make-cuts": ("egrecho_inner.make_cuts:make_cuts", "recordings, supervisions -> cuts"),
     "compute-features": ("egrecho_inner.compute_features:compute_features", "cuts -> cuts with stored log-mel"),
     "personal": ("egrecho_inner.personal:personal", "a folder of recordings + a base -> a personal model, measured"),
+    "on-demand": ("egrecho_inner.on_demand:on_demand", "a personal model, trained on Modal or Slurm, from here"),
     "serve": ("egrecho_inner.server:serve", "a training server for personal models, with a page and a queue"),
     "merge-lora-whisper": ("egrecho_inner.merge_lora:merge_lora", "adapter + base -> a full model, proven equal"),
     "average": ("egrecho_inner.average:average", "checkpoints of a run, or several models -> one model"),

@@ -17,6 +17,7 @@ from typing import Literal
 from egrecho_inner.config import run
 from egrecho_inner.config_types import Port, PositiveFloat, PositiveInt
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.serve.engines.slurm import SlurmOptions
 from egrecho_inner.serve.options import HUB_MODELS, Limits, Settings
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ def serve(
     limits: Limits = Limits(),
     compat_busy: bool = False,
     tensorboard: bool = True,
+    slurm: SlurmOptions | None = None,
+    modal: bool = False,
+    prices: dict[str, float] | None = None,
 ) -> None:
     """Serve trainings of personal models.
 
@@ -56,7 +60,10 @@ def serve(
         slots: Jobs that run at a time.
         limits: How much an upload, a job, a client may take.
         compat_busy: Answer 429 while a job runs, instead of queueing.
-        tensorboard: Start a TensorBoard beside every job.
+        tensorboard: Start a TensorBoard beside every job of this machine.
+        slurm: Offer the cluster as an engine, with what a job asks for; needs the extra cloud.
+        modal: Offer Modal as an engine; needs the extra cloud and `modal deploy` (docs/personal.md).
+        prices: Of an hour on each engine, as `{modal: 0.8}`, for what a job cost.
     """
     if new_token is not None:
         make_token(tokens, new_token, role, days)
@@ -65,10 +72,11 @@ def serve(
         import uvicorn  # an extra
 
         from egrecho_inner.serve.app import make_app
-        from egrecho_inner.serve.engines.local import LocalEngine
+        from egrecho_inner.serve.engines import make_engines
         from egrecho_inner.serve.single import hold
     except ImportError as error:
         raise ConfigError(f"egrecho serve needs {error.name}: pip install 'egrecho[serve]'") from error
+    engines = make_engines(slurm, modal)
     settings = Settings(
         work=Path(work).resolve(),
         host=host or os.environ.get("SERVER_HOSTNAME") or "127.0.0.1",
@@ -81,9 +89,11 @@ def serve(
         limits=limits,
         compat_busy=compat_busy,
         tensorboard=tensorboard,
+        engines=tuple(name for name in engines if name != "local"),
+        prices=prices or {},
     )
     with hold(settings.work):
-        app = make_app(settings, {"local": LocalEngine()})
+        app = make_app(settings, engines)
         logger.info("http://%s:%d/ works in %s", settings.host, port, settings.work)
         uvicorn.run(
             app, host=settings.host, port=port, log_level="warning", access_log=False, server_header=False,

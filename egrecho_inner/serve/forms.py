@@ -10,7 +10,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from egrecho_inner.serve.auth import Refusal
-from egrecho_inner.serve.jobs import JobFolder
 from egrecho_inner.serve.options import Settings
 from egrecho_inner.text.languages import ISO_CODES
 
@@ -59,11 +58,11 @@ class JobForm(BaseModel):
         """Return the options of the splits."""
         return {"dev": self.dev, "test": self.test, "seed": self.seed, "groups": self.groups}
 
-    def arguments(self, settings: Settings, folder: JobFolder) -> list[str]:
-        """Return the command line of the job, for Python."""
+    def arguments(self, settings: Settings) -> list[str]:
+        """Return the command line of the job, for Python; `{job}` stands for its folder, wherever that is."""
         named: dict[str, Any] = {
-            "folder": folder.data,
-            "outdir": folder.run,
+            "folder": "{job}/data",
+            "outdir": "{job}/run",
             "model_path": settings.models[self.base_model_name],
             "language": self.language,
             "tune.policy": self.policy,

@@ -68,8 +68,8 @@ class Settings:
     """Answer 429 while a job runs, as the specification's server did, instead of queueing."""
     tensorboard: bool = True
     """Start a TensorBoard beside every job, on this machine only, reached through the server."""
-    engines: dict[str, dict] = field(default_factory=dict)
-    """Settings of engines besides local, by name: slurm, modal."""
+    engines: tuple[str, ...] = ()
+    """Names of engines besides local: slurm, modal."""
     prices: dict[str, float] = field(default_factory=dict)
     """Price of an hour on each engine, for the ledger of costs."""
     program: tuple[str, ...] = ("-m", "egrecho_inner.personal")

@@ -150,15 +150,15 @@ class Service:
 
     def describe(self, folder: JobFolder, form: JobForm) -> None:
         """Write what the worker needs to know."""
-        limits, id = self.settings.limits, folder.path.name
+        limits, id, here = self.settings.limits, folder.path.name, form.engine == "local"
         folder.write(
             "job.json",
             {
                 "id": id,
-                "arguments": form.arguments(self.settings, folder),
+                "arguments": form.arguments(self.settings),
                 "hours": limits.job_hours,
                 "memory_gb": limits.memory_gb,
-                "tensorboard": f"/v1/jobs/{id}/tensorboard" if self.settings.tensorboard else None,
+                "tensorboard": f"/v1/jobs/{id}/tensorboard" if here and self.settings.tensorboard else None,
             },
         )
 

@@ -98,9 +98,10 @@ def run(folder: JobFolder, job: dict[str, Any]) -> int:
     known = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     environment = known | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"} | job.get("environment", {})
     stopped: list[int] = []
+    words = [word.replace("{job}", str(folder.path)) for word in job["arguments"]]
     with open(folder.log, "ab") as log:
         program = subprocess.Popen(
-            [sys.executable, *job["arguments"]], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+            [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
             start_new_session=True, preexec_fn=limit(job, os.getpid()),
         )  # fmt: skip
         folder.write("worker.json", {"worker": about(os.getpid()), "program": about(program.pid)})

@@ -83,14 +83,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[Running]:
+def running(settings: Settings, engines: dict[str, Any] | None = None) -> Iterator[Running]:
     """Run a server in a thread until the block ends."""
     import uvicorn
 
     from egrecho_inner.serve.app import make_app
     from egrecho_inner.serve.engines.local import LocalEngine
 
-    app = make_app(settings, {"local": LocalEngine()})
+    app = make_app(settings, engines or {"local": LocalEngine()})
     config = uvicorn.Config(app, host="127.0.0.1", port=settings.port, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -45,11 +45,16 @@ class LocalEngine:
         if child is not None and child.poll() is None:
             child.send_signal(signal.SIGTERM)
             return
-        worker = folder.read("worker.json").get("worker", {})
-        if worker.get("started") and about(worker["pid"]) == worker:
-            with suppress(ProcessLookupError):
-                os.kill(worker["pid"], signal.SIGTERM)
+        stop_worker(folder)
 
     def forget(self, handle: str, folder: JobFolder) -> None:
         """Keep nothing elsewhere."""
         self.children.pop(str(folder.path), None)
+
+
+def stop_worker(folder: JobFolder) -> None:
+    """Send SIGTERM to the worker of a job, if it is a process of this machine."""
+    worker = folder.read("worker.json").get("worker", {})
+    if worker.get("started") and about(worker["pid"]) == worker:
+        with suppress(ProcessLookupError):
+            os.kill(worker["pid"], signal.SIGTERM)
