@@ -19,10 +19,11 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from egrecho_inner.data.cuts.make import scan_manifest
+from egrecho_inner.data.cuts.fields import code_of, supervision_rows
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.text.languages import whisper_language
+from egrecho_inner.text.languages import join_texts, whisper_language
 from egrecho_inner.text.scripts import main_script
 
 try:
@@ -134,10 +135,10 @@ def survey_cuts(paths: Mapping[str, str], encoder: LabelEncoder | None = None) -
 def _facts(cut: dict[str, Any], names: dict[str, dict[str, int]], encoder: LabelEncoder | None) -> dict[str, Any]:
     """Return what is kept of one parsed line, but for its place."""
     track = cut["tracks"][0]["cut"] if "tracks" in cut else cut  # the speech of a mix is its first track
-    supervisions = sorted(track.get("supervisions") or [], key=lambda each: each["start"])
-    text = " ".join(each["text"] for each in supervisions if each.get("text"))
+    supervisions = [each for _, each in supervision_rows(track)]
     first = supervisions[0] if supervisions else {}
-    language, speaker = first.get("language") or UNKNOWN, first.get("speaker") or UNKNOWN
+    language, speaker = code_of(first.get("language")) or UNKNOWN, first.get("speaker") or UNKNOWN
+    text = join_texts((each.get("text") for each in supervisions), language)
     script, letters = main_script(text)
     lookalike, margin = _lookalike(text, language) if letters >= 20 else (language, 0.0)
     return {

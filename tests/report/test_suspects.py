@@ -193,6 +193,12 @@ def test_a_script_that_the_language_does_not_have(corpus: Corpus) -> None:
     assert corpus.ids(corpus.find()["script"]) == ["cyrillic", "mdw arabic"]
 
 
+def test_a_language_is_one_whatever_its_cuts_call_it(corpus: Corpus) -> None:
+    for number, name in enumerate(["ja", "Japanese", "ja-JP"]):
+        corpus.add("train", f"u{number}", text="今日は", language=name)
+    assert corpus.survey().languages == ["en", "ja"]
+
+
 def test_another_language_of_the_same_script(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     class Identifier:
         @staticmethod
