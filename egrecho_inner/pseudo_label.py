@@ -100,7 +100,7 @@ def make_pass(index: CutIndex, out: Path, decoding: str, shard_size: int) -> Pas
 
 def label_shard(decoder: Decoder, index: CutIndex, shard: Shard) -> None:
     """Decode one shard and write it."""
-    usable, skips = usable_positions(index, shard.positions)
+    usable, skips = usable_positions(decoder, index, shard.positions)
     try:
         hypotheses = list(decoder.transcriber(index, usable)) if usable else []
     except DataError:
@@ -115,13 +115,21 @@ def is_usable(decoder: Decoder, index: CutIndex, position: int) -> bool:
     return not readable(decoder, index, [position])[1]
 
 
-def usable_positions(index: CutIndex, positions: range) -> tuple[list[int], list[Skip]]:
-    """Divide positions into those of up to 30 s and skips: what is longer cannot be trained on."""
+def usable_positions(decoder: Decoder, index: CutIndex, positions: range) -> tuple[list[int], list[Skip]]:
+    """Divide positions into those that can be labelled and skips.
+
+    What is longer than 30 s cannot be trained on; what names a language without a token cannot be decoded in it.
+    """
+    faults: dict[str | None, str | None] = {None: None}
+    if not decoder.options.force_language:
+        faults |= {code: decoder.transcriber.labels.language_fault(code) for code in index.languages if code}
     usable, skips = [], []
     for position in positions:
-        seconds = float(index.durations[position])
+        seconds, code = float(index.durations[position]), index.languages[index.language[position]]
         if seconds > LONGEST:
             skips.append(Skip(index[position].id, STAGE, f"longer than {LONGEST:g} s", round(seconds, 3), seconds))
+        elif fault := faults.get(code):
+            skips.append(Skip(index[position].id, STAGE, fault, code, seconds))
         else:
             usable.append(position)
     return usable, skips

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from lhotse import CutSet
-from tiny import save_tiny, speech_cut, speech_cuts
+from tiny import save_tiny, speech_cut, speech_cuts, without_language
 
 from egrecho_inner.config import parse
 from egrecho_inner.data.audio.features import log_mel
@@ -223,6 +223,14 @@ FAULTS: dict[str, tuple[Callable[[Path], dict[str, Any]], type[UserError], str]]
         DataError,
         "cut cuts000-0: language 'tlh' is not Whisper's",
     ),
+    "language of another model": (
+        lambda home: {
+            "model_path": str(without_language(save_tiny(home / "older"), "yue")),
+            "cuts": str(manifest_of(home / "y", lambda cut: cut["supervisions"][0].update(language="zh-HK"))),
+        },
+        ModelError,
+        "2 cuts are in yue, which this model has no token for .*older.*; first: cuts000-0, cuts001-0",
+    ),
     "no text": (
         lambda home: {"cuts": str(manifest_of(home / "t", lambda cut: cut["supervisions"][0].pop("text")))},
         DataError,
@@ -231,7 +239,7 @@ FAULTS: dict[str, tuple[Callable[[Path], dict[str, Any]], type[UserError], str]]
     "twice": (
         lambda home: {"cuts": str(manifest_of(home / "d", lambda cut: cut.update(id="same")))},
         DataError,
-        "edited.jsonl:2: cut id same comes twice",
+        "edited.jsonl:2: id 'same' is also in .*edited.jsonl:1",
     ),
     "normalizer": (lambda _: {"normalizer": "whisper-basik"}, ConfigError, "did you mean 'whisper-basic'"),
     "device": (lambda _: {"device": "cuda:77"}, ConfigError, "device 'cuda:77' is not usable here"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from lhotse import CutSet, SupervisionSegment
-from tiny import save_tiny, speech_cut, speech_cuts
+from tiny import save_tiny, speech_cut, speech_cuts, without_language
 
 from egrecho_inner import pseudo_label as program
 from egrecho_inner.data.cuts.fields import reference_of, teacher_of
@@ -143,6 +144,25 @@ def test_a_cut_of_several_supervisions_has_one_teachers_text_that_training_finds
     labelled = CutIndex(tmp_path / "out.jsonl")[0]
     assert teacher_of(labelled).text == row["supervisions"][1]["custom"]["teacher"]["text"]
     assert reference_of(labelled).text == "one two"
+
+
+def test_a_language_that_the_teacher_lacks_is_in_the_ledger_and_may_be_forced(
+    run: Callable, home: Path, tmp_path: Path
+) -> None:
+    teacher = without_language(Path(shutil.copytree(home / "teacher", tmp_path / "older")), "yue")
+    names = [("fine", "en"), ("cantonese", "zh-HK"), ("klingon", "tlh")]
+    cuts = [speech_cut(tmp_path, name, 1.0, language=language) for name, language in names]
+    CutSet.from_cuts(cuts).to_file(tmp_path / "three.jsonl")
+    given = {"cuts": str(tmp_path / "three.jsonl"), "model_path": str(teacher)}
+    rows = run(**given, max_skip_ratio=0.7)
+    assert [row["id"] for row in rows] == ["fine-0"]
+    assert {skip.id: skip.reason for skip in read_ledger(tmp_path / "skipped.jsonl")} == {
+        "cantonese-0": "in yue, which this model has no token for",
+        "klingon-0": "in 'tlh', which is no language of Whisper's",
+    }
+    forced = DecodeOptions(max_new_tokens=12, language="zh", force_language=True)
+    rows = run("forced.jsonl", **given, decode=forced, max_skip_ratio=0.4)
+    assert {row["id"] for row in rows} == {"fine-0", "cantonese-0"}
 
 
 def test_broken_and_overlong_audio_is_in_the_ledger(run: Callable, tmp_path: Path) -> None:

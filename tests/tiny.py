@@ -90,6 +90,14 @@ def save_tiny(folder: Path, window: Window = "longest", n_mels: int = 80, seed: 
     return folder
 
 
+def without_language(folder: Path, code: str) -> Path:
+    """Take a language from a saved model, as models before large-v3 have no `<|yue|>`: its token gets another name."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        path = folder / name
+        path.write_text(path.read_text(encoding="utf-8").replace(f"<|{code}|>", "<|unused|>"), encoding="utf-8")
+    return folder
+
+
 def tones(words: list[str], seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Say words as two-tone beeps of their own pitch, with pauses and a little noise, (N,) float32."""
     samples = round(seconds * RATE)

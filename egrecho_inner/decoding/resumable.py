@@ -145,7 +145,6 @@ def decode_set(
         overwrite: Decode everything again.
     """
     place, key = decoder.place, decoder.key(cuts, len(references))
-    folder.mkdir(parents=True, exist_ok=True)
     if overwrite and place.rank == 0:
         remove_logs(folder)
         (folder / "results.json").unlink(missing_ok=True)
@@ -154,13 +153,13 @@ def decode_set(
     wait()  # or the first process could write what another is about to read
     if finished is not None:
         return finished
+    check_languages(decoder, references)
+    folder.mkdir(parents=True, exist_ok=True)
     log = HypothesisLog(folder, key, place.rank)
     mine = deal(longest_first(durations_of(cuts), range(len(references))), place.rank, place.world)
     have = [log.done[references[at].id] for at in mine if references[at].id in log.done]
     left = [int(at) for at in mine if references[at].id not in log.done]
     if left:
-        for code in {references[at].language for at in left} - {None}:
-            decoder.transcriber.labels.prefix(code)  # a language that the model lacks is known before the work
         watch = place.rank == 0 and sys.stderr.isatty()
         heard = decoder.transcriber(cuts, left)
         for each in track(
@@ -175,6 +174,23 @@ def decode_set(
     found = {each.id: each for share in shares for each in share}
     wall = max(sum(each.decode_seconds for each in share) for share in shares)
     return Decoded(found, wall, decoder.facts(cuts, len(references)) if place.rank == 0 else {})
+
+
+def check_languages(decoder: Decoder, references: Sequence[Reference]) -> None:
+    """Refuse cuts in a language that the model has no token for, before the work.
+
+    Raises:
+        ModelError: With their number and the first of them.
+    """
+    if decoder.options.force_language:
+        return
+    for code in sorted({each.language for each in references} - {None}):
+        if fault := decoder.transcriber.labels.language_fault(code):
+            ids = [each.id for each in references if each.language == code]
+            raise ModelError(
+                f"{len(ids)} cuts are {fault} ({decoder.model_path}); first: {', '.join(sorted(ids)[:3])}; take "
+                "another model, or the --decode.language of a related one with --decode.force_language true"
+            )
 
 
 def read_finished(folder: Path, key: str) -> Decoded | None:
