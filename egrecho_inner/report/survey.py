@@ -18,8 +18,8 @@ import numpy as np
 from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
-from egrecho_inner.data.cuts.make import scan_manifest
 from egrecho_inner.data.cuts.fields import code_of, supervision_rows
+from egrecho_inner.data.cuts.make import scan_manifest
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.labels import LabelEncoder
