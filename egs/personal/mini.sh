@@ -31,7 +31,7 @@ overrides=
 . "$(dirname "$0")/../../path.sh"
 cd "$EGRECHO_ROOT"
 parse_options "$@"
-read -ra more <<< "$overrides"
+split "$overrides"
 data=data/personal_mini
 mkdir -p "$exp"
 
@@ -43,7 +43,7 @@ voices() {
 # personal NAME FOLDER BASE GUARD
 personal() {
   egrecho personal "$2" "$exp/$1" -c config/personal.yaml --model_path "$3" --language en --guard.data "$4" \
-    --scoring.normalizer none ${more[@]+"${more[@]}"}
+    --scoring.normalizer none ${words[@]+"${words[@]}"}
 }
 # base SPEAKER: nano tuned on the five others
 base() {

@@ -30,18 +30,16 @@ overrides=
 cd "$EGRECHO_ROOT"
 parse_options "$@"
 [ -n "$folder" ] || die "--folder DIR is needed: recordings with their transcripts, 1.wav beside 1.txt"
-read -ra more <<< "$overrides"
+split "$overrides"
 
 look() {
-  local sets=()
   egrecho import-folder "$folder" "$exp/cuts" --language "${language:-null}"
-  for manifest in "$exp"/cuts/cuts_*.jsonl.gz; do sets+=("$manifest"); done
-  egrecho report-data "[$(IFS=,; echo "${sets[*]}")]" --out "$exp/data.html" --skipped "$exp/cuts/skipped.jsonl"
+  egrecho report-data "$exp"/cuts/cuts_*.jsonl.gz --out "$exp/data.html" --skipped "$exp/cuts/skipped.jsonl"
 }
 if at_stage 0; then timed "look at the recordings" look; fi
 if at_stage 1; then
   timed "personalise" egrecho personal "$folder" "$exp/run" -c "$config" --model_path "$model_name" \
-    --language "${language:-null}" --guard.data "${guard:-null}" ${more[@]+"${more[@]}"}
+    --language "${language:-null}" --guard.data "${guard:-null}" ${words[@]+"${words[@]}"}
 fi
 if at_stage 2; then
   for backend in torch ctranslate2 ctranslate2-int8; do
