@@ -28,7 +28,6 @@ from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.data.cuts.fields import transcript_of
 from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.data.cuts.inputs import equal_runs, parts_of
-from egrecho_inner.decoding.pieces import LONGEST
 from egrecho_inner.decoding.recognize import label_encoder
 from egrecho_inner.decoding.resumable import Place, choose_place, model_digest, processes, wait
 from egrecho_inner.errors import ConfigError, DataError
@@ -37,7 +36,8 @@ from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.runtime.files import write_json
 from egrecho_inner.runtime.ledger import Ledger, Skip
 from egrecho_inner.runtime.passes import Fault, Pass, Shard, read_note
-from egrecho_inner.text.labels import IGNORED, LabelEncoder, Labels
+from egrecho_inner.text.constants import IGNORED, WINDOW_SECONDS
+from egrecho_inner.text.labels import LabelEncoder, Labels
 from egrecho_inner.text.languages import Task
 
 logger = logging.getLogger(__name__)
@@ -229,8 +229,8 @@ class LogitWriter:
         Raises:
             DataError: It is too long, or has no text that fits.
         """
-        if cut.duration > LONGEST:
-            raise DataError(f"cut {cut.id} is longer than {LONGEST:g} s")
+        if cut.duration > WINDOW_SECONDS:
+            raise DataError(f"cut {cut.id} is longer than {WINDOW_SECONDS:g} s")
         transcript = transcript_of(cut, self.targets.text)
         with_times = drawn(self.targets.timestamps, bool(transcript.segments))
         for timestamps, previous in itertools.product(

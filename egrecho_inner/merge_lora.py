@@ -14,13 +14,13 @@ import torch
 from peft import PeftModel
 
 from egrecho_inner.config import run
-from egrecho_inner.data.audio.features import WHISPER_FRAMES
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.model.adapters import load_adapter, read_adapter_config, read_training
 from egrecho_inner.model.loading import is_multilingual, load_model, load_processor, save_folder
+from egrecho_inner.text.constants import WHISPER_FRAMES
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.checkpoints.card import TRAINING, write_card
 from egrecho_inner.training.checkpoints.folder import publish, write_json

@@ -19,23 +19,22 @@ from typing import Any, Literal
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval, PositiveInt
-from egrecho_inner.data.audio.features import WHISPER_FRAMES
 from egrecho_inner.data.cuts.fields import make_supervision
 from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.data.cuts.inputs import equal_runs, parts_of
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.pieces import FRAMES_PER_SECOND, load_pieces
+from egrecho_inner.decoding.pieces import load_pieces
 from egrecho_inner.decoding.resumable import Decoder, choose_place, processes, wait
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.results.hypothesis import Hypothesis
 from egrecho_inner.runtime.files import to_line
 from egrecho_inner.runtime.ledger import Ledger, Skip
 from egrecho_inner.runtime.passes import Fault, Pass, Shard, make_key
+from egrecho_inner.text.constants import WINDOW_SECONDS
 from egrecho_inner.text.segments import as_rows, segments_of
 
 logger = logging.getLogger(__name__)
 
-LONGEST = WHISPER_FRAMES / FRAMES_PER_SECOND
 STAGE = "pseudo-label"
 MADE_OTHERWISE = (
     "made by another teacher, from other cuts or audio, or with other options; take another name or --overwrite"
@@ -126,8 +125,9 @@ def usable_positions(decoder: Decoder, index: CutIndex, positions: range) -> tup
     usable, skips = [], []
     for position in positions:
         seconds, code = float(index.durations[position]), index.languages[index.language[position]]
-        if seconds > LONGEST:
-            skips.append(Skip(index[position].id, STAGE, f"longer than {LONGEST:g} s", round(seconds, 3), seconds))
+        if seconds > WINDOW_SECONDS:
+            reason = f"longer than {WINDOW_SECONDS:g} s"
+            skips.append(Skip(index[position].id, STAGE, reason, round(seconds, 3), seconds))
         elif fault := faults.get(code):
             skips.append(Skip(index[position].id, STAGE, fault, code, seconds))
         else:

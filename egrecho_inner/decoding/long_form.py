@@ -11,7 +11,7 @@ T frames of 10 ms, F mel bins.
 
 import numpy as np
 
-from egrecho_inner.data.audio.features import WHISPER_FRAMES
+from egrecho_inner.text.constants import WHISPER_FRAMES
 
 TARGET_FRAMES = 2800  # a part is about as long at most, so that there is room to look for a silence
 SEARCHED_FRAMES = 400  # how far on both sides of the target a silence is looked for

@@ -20,10 +20,7 @@ from torch import Tensor
 
 from egrecho_inner.data.audio.features import (
     FLOOR,
-    HOP,
-    SAMPLING_RATE,
     TAIL_FRAMES,
-    WHISPER_FRAMES,
     collate_features,
     log_mel,
     num_frames,
@@ -33,9 +30,7 @@ from egrecho_inner.data.audio.store import check_stored, load_stored
 from egrecho_inner.data.cuts.fields import cut_language
 from egrecho_inner.decoding.long_form import split_at_silences
 from egrecho_inner.errors import DataError
-
-FRAMES_PER_SECOND = SAMPLING_RATE / HOP
-LONGEST = WHISPER_FRAMES / FRAMES_PER_SECOND  # seconds in one piece
+from egrecho_inner.text.constants import FRAMES_PER_SECOND, WHISPER_FRAMES
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -18,12 +18,10 @@ from lhotse.cut import Cut
 from torch import nn
 from transformers import WhisperProcessor
 
-from egrecho_inner.data.audio.features import WHISPER_FRAMES
 from egrecho_inner.data.cuts.fields import cut_language
 from egrecho_inner.decoding.long_form import complete_part
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.pieces import (
-    LONGEST,
     Cuts,
     Piece,
     batched_pieces,
@@ -33,13 +31,14 @@ from egrecho_inner.decoding.pieces import (
     to_tensors,
 )
 from egrecho_inner.decoding.recognize import Found, Recognizer, label_encoder
-from egrecho_inner.decoding.repetition import compression_ratio, is_loop
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import window_of
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.results.hypothesis import Hypothesis
+from egrecho_inner.text.constants import WHISPER_FRAMES, WINDOW_SECONDS
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.text.languages import join_texts
+from egrecho_inner.text.repetition import compression_ratio, is_loop
 
 BASE_TOKENS, TOKENS_PER_SECOND = 16, 30
 """The limit of new tokens is 16 + 30 per second. Fast speech has 8 syllables per second; written in a script that the
@@ -114,7 +113,7 @@ class Transcriber:
         durations = durations_of(cuts)
         order = longest_first(durations, positions)
         if self.follower is not None:
-            is_long = durations[order] > LONGEST
+            is_long = durations[order] > WINDOW_SECONDS
             for position in order[is_long]:
                 windows = self.follow(cuts[int(position)], self.follower)
                 yield self.join(windows, float(durations[position]))
@@ -126,7 +125,7 @@ class Transcriber:
             n_mels=self.model.config.num_mel_bins,
             seconds=self.options.batch_seconds / self.options.num_beams,
             most=self.options.batch_size,
-            window_seconds=LONGEST if self.padded else 0.0,
+            window_seconds=WINDOW_SECONDS if self.padded else 0.0,
         )
         parts: dict[int, list[Window]] = {}
         while True:

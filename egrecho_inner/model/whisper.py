@@ -17,8 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.models.whisper.modeling_whisper import WhisperModel, WhisperPreTrainedModel
 
 from egrecho_inner.model.length import LengthDecoder, LengthEncoder, cross_mask, position_mask
-
-WINDOW_FRAMES = 3000
+from egrecho_inner.text.constants import WHISPER_FRAMES
 
 
 class LengthWhisperModel(WhisperModel):
@@ -181,9 +180,11 @@ class Whisper(WhisperForConditionalGeneration):
         named = language or getattr(config, "language", None)
         if input_features is not None and attention_mask is not None and not named and hasattr(config, "lang_to_id"):
             start = torch.full((len(input_features), 1), config.decoder_start_token_id, device=self.device)
-            window = {"input_features": input_features[..., :WINDOW_FRAMES], "decoder_input_ids": start}
+            window = {"input_features": input_features[..., :WHISPER_FRAMES], "decoder_input_ids": start}
             with torch.no_grad():
-                logits = self(**window, attention_mask=attention_mask[:, :WINDOW_FRAMES], use_cache=False).logits[:, -1]
+                logits = self(**window, attention_mask=attention_mask[:, :WHISPER_FRAMES], use_cache=False).logits[
+                    :, -1
+                ]
             names = {i: name for name, i in config.lang_to_id.items()}
             legal = sorted(names)
             language = [names[legal[place]] for place in logits[:, legal].argmax(-1).tolist()]
@@ -223,7 +224,7 @@ class Whisper(WhisperForConditionalGeneration):
     ) -> Any:
         """Decode one window, with the attention mask of that window instead of the whole recording's."""
         if attention_mask is not None and segment_input is not None:
-            if segment_input.shape[-1] == WINDOW_FRAMES and not is_shortform:
+            if segment_input.shape[-1] == WHISPER_FRAMES and not is_shortform:
                 attention_mask = None  # Whisper's own 30 s window: silence is heard, not masked
             else:
                 left = attention_mask.sum(-1)[batch_idx_map] - seek.to(attention_mask.device)[batch_idx_map]

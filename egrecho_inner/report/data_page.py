@@ -16,7 +16,7 @@ from egrecho_inner.report.page import Child, Html, page, player, section, table,
 from egrecho_inner.report.survey import UNKNOWN, Survey
 from egrecho_inner.report.suspects import Finding, Suspect
 from egrecho_inner.runtime.ledger import Skip
-from egrecho_inner.text.labels import MAX_TOKENS
+from egrecho_inner.text.constants import MAX_TOKENS
 
 MOST_ROWS = 20  # of a table; the rest is summed up in one row
 MOST_TEXT = 600  # characters of a transcript that are shown

@@ -13,7 +13,7 @@ import numpy as np
 
 from egrecho_inner.report.listening import Heard
 from egrecho_inner.report.survey import UNKNOWN, UNUSABLE, Survey, identified_languages
-from egrecho_inner.text.labels import MAX_TOKENS
+from egrecho_inner.text.constants import MAX_TOKENS, WINDOW_SECONDS
 from egrecho_inner.text.languages import whisper_language
 from egrecho_inner.text.scripts import expected_scripts
 
@@ -27,7 +27,6 @@ ENOUGH = 20
 """Cuts of a language from which its pace is known."""
 DISTINCT, PROMPT = 6, 5
 """Letters from which a text tells something; times that training data may have it before it is a prompt."""
-LONGEST = 30.0
 """Seconds of Whisper's window."""
 LEGIBLE = 4
 """Letters from which a text has a script."""
@@ -206,10 +205,10 @@ def _texts(survey: Survey, collect: _Collector) -> None:
     collect.add("tokens", "warning", f"More than {MAX_TOKENS} label tokens", advice, suspects)
     suspects = [Suspect(int(row), "holds a token such as <|en|>") for row in np.flatnonzero(survey.tokens == UNUSABLE)]
     collect.add("special", "error", "Special token in a transcript", "Remove it from the text.", suspects)
-    rows = _worst(np.where(training & (survey.duration > LONGEST), survey.duration, 0))
+    rows = _worst(np.where(training & (survey.duration > WINDOW_SECONDS), survey.duration, 0))
     suspects = [Suspect(row, f"{survey.duration[row]:.1f} s") for row in rows]
     advice = "Training leaves them out; cut them at silences."
-    collect.add("long", "warning", f"Training utterance over {LONGEST:g} s", advice, suspects)
+    collect.add("long", "warning", f"Training utterance over {WINDOW_SECONDS:g} s", advice, suspects)
     rows = _worst(np.where(survey.characters == 0, survey.duration, 0))
     suspects = [Suspect(row, f"{survey.duration[row]:.1f} s without text") for row in rows]
     advice = "Right for noise and silence, and then useful; wrong if somebody speaks."

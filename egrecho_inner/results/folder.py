@@ -8,7 +8,6 @@ compression_ratio, looped, truncated, parts where they are there.
 
 import json
 import re
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +17,11 @@ from typing import Any
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.alignment import Metric
+from egrecho_inner.text.constants import LOOP_RATIO
 from egrecho_inner.text.normalize import get_normalizer
+from egrecho_inner.text.repetition import compression_ratio
 from egrecho_inner.text.scoring import INS, REF, Score, score
 
-LOOP_RATIO = 2.4
-"""Compression ratio over which Whisper calls a text a repetition (Radford et al. 2022, 4.5)."""
 _REPEATED = re.compile(r"(?<!\w)(\w.{0,80}?)(?:\W+\1){3,}(?!\w)", re.DOTALL)  # up to some words, four times in a row
 INVENTED = 5  # inserted tokens, and more than the reference has
 
@@ -164,11 +163,7 @@ def _is_looped(row: Mapping[str, Any], counts: Any) -> bool:
     hyp = row["hyp"]
     if "looped" in row:
         return bool(row["looped"])
-    if not hyp:
-        return False
-    data = hyp.encode(errors="replace")
-    ratio = len(data) / len(zlib.compress(data))
-    return ratio > LOOP_RATIO or (bool(_REPEATED.search(hyp)) and not _REPEATED.search(row["ref"]))
+    return compression_ratio(hyp) > LOOP_RATIO or (bool(_REPEATED.search(hyp)) and not _REPEATED.search(row["ref"]))
 
 
 def _is_on_silence(row: Mapping[str, Any], counts: Any) -> bool:

@@ -14,9 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from egrecho_inner.text.constants import WINDOW_SECONDS
+
 MEMORY, CPU_SECONDS, WALL_SECONDS = 4_000_000_000, 120, 180
 RATES, CHANNELS, CLIP_SECONDS = (4_000, 192_000), 8, 3600.0
-WINDOW_SECONDS = 30.0
 
 
 def inspect(folder: Path, options: dict[str, Any], audio_hours: float) -> dict[str, Any]:

@@ -16,15 +16,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from egrecho_inner.errors import ConfigError, DataError, ModelError
+from egrecho_inner.text.constants import IGNORED, MAX_PROMPT_TOKENS, MAX_TOKENS, TIMESTAMP_STEP
 from egrecho_inner.text.languages import BORROW, NO_SPACE_LANGUAGES, Task, language_code
 
-IGNORED = -100
-MAX_TOKENS = 448
-"""Positions of Whisper's decoder."""
-MAX_PROMPT_TOKENS = 223
-"""What Whisper keeps of a previous text (448 // 2 - 1)."""
-TIMESTAMP_STEP = 0.02
-"""Seconds between two timestamp tokens."""
 CONTROL = re.compile(r"<\|.*\|>", re.DOTALL)
 """The form of every token that is not text: special, language, timestamp."""
 

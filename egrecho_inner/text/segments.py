@@ -6,7 +6,8 @@ A beginning without an end (a text cut off by a limit, or by the window) ends wi
 
 from collections.abc import Iterable, Sequence
 
-from egrecho_inner.text.labels import TIMESTAMP_STEP, LabelEncoder, Segment
+from egrecho_inner.text.constants import TIMESTAMP_STEP
+from egrecho_inner.text.labels import LabelEncoder, Segment
 
 
 def segments_of(tokens: Iterable[int], labels: LabelEncoder, duration: float) -> list[Segment]:

@@ -15,7 +15,7 @@ from transformers import WhisperProcessor
 
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import DataOptions
-from egrecho_inner.data.batches.plan import WINDOW_SECONDS, Batch
+from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.transcribe import transcribe
@@ -23,6 +23,7 @@ from egrecho_inner.errors import DataError
 from egrecho_inner.model.options import Window
 from egrecho_inner.results.scores import overall_metric, reference_in, score_set
 from egrecho_inner.text.bootstrap import bootstrap_interval
+from egrecho_inner.text.constants import WINDOW_SECONDS
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.options import TrainOptions
 

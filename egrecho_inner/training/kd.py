@@ -21,11 +21,11 @@ from transformers.modeling_outputs import BaseModelOutput
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.student import same_encoder
 from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.text.constants import IGNORED
 from egrecho_inner.training import collectives
 from egrecho_inner.training.options import KdOptions
 from egrecho_inner.training.trainer import WhisperTrainer
 
-IGNORED = -100
 ROUNDING = 1e-5
 """A mass below this is what half-precision logarithms leave of 1."""
 

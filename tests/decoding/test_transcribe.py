@@ -19,11 +19,11 @@ from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.long_form import complete_part, split_at_silences
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.pieces import load_features, longest_first, plan, prefetched
-from egrecho_inner.decoding.repetition import is_loop
 from egrecho_inner.decoding.transcribe import Transcriber, transcribe
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model
 from egrecho_inner.results.hypothesis import Hypothesis
+from egrecho_inner.text.repetition import is_loop
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,8 @@ from tiny import tiny_processor
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from egrecho_inner.errors import ConfigError, DataError, ModelError
-from egrecho_inner.text.labels import (
-    IGNORED,
-    MAX_PROMPT_TOKENS,
-    MAX_TOKENS,
-    LabelEncoder,
-    Labels,
-    Segment,
-    pad_labels,
-)
+from egrecho_inner.text.constants import IGNORED, MAX_PROMPT_TOKENS, MAX_TOKENS
+from egrecho_inner.text.labels import LabelEncoder, Labels, Segment, pad_labels
 from egrecho_inner.text.languages import NO_SPACE_LANGUAGES
 
 TOKENIZER = tiny_processor().tokenizer

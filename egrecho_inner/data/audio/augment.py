@@ -16,11 +16,12 @@ import soundfile
 from lhotse.augmentation import Resample
 
 from egrecho_inner.data.audio import effects
-from egrecho_inner.data.audio.features import HOP, TAIL_FRAMES, WHISPER_FRAMES
+from egrecho_inner.data.audio.features import HOP, TAIL_FRAMES
 from egrecho_inner.data.audio.files import SAMPLING_RATE
 from egrecho_inner.data.audio.noises import Noises, mix_features
 from egrecho_inner.data.batches.options import AugmentOptions, SpecAugmentOptions
 from egrecho_inner.errors import DataError
+from egrecho_inner.text.constants import WHISPER_FRAMES
 
 
 class Augmenter:

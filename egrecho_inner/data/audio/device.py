@@ -15,16 +15,8 @@ import torch
 from torch import Tensor
 
 from egrecho_inner.data.audio.augment import SpecMasks
-from egrecho_inner.data.audio.features import (
-    DYNAMIC_RANGE,
-    FLOOR,
-    HOP,
-    TAIL_FRAMES,
-    WHISPER_FRAMES,
-    WINDOW,
-    mel_filters,
-    num_frames,
-)
+from egrecho_inner.data.audio.features import DYNAMIC_RANGE, FLOOR, HOP, TAIL_FRAMES, WINDOW, mel_filters, num_frames
+from egrecho_inner.text.constants import WHISPER_FRAMES
 
 
 def transform(batch: dict[str, Any], n_mels: int, device: torch.device) -> None:

@@ -19,12 +19,12 @@ from lhotse.features.base import FeatureExtractor, register_extractor
 from transformers.audio_utils import mel_filter_bank
 
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.constants import WHISPER_FRAMES
 
 SAMPLING_RATE = 16000
 HOP = 160
 WINDOW = 400
 TAIL_FRAMES = 2
-WHISPER_FRAMES = 3000  # 30 s, the window of every published Whisper
 FLOOR = -1.5  # Whisper clamps power at 1e-10: (log10(1e-10) + 4) / 4
 DYNAMIC_RANGE = 2.0  # and log10 power at 8 under the utterance's maximum: 8 / 4
 

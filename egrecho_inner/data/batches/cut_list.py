@@ -12,13 +12,13 @@ import numpy as np
 from lhotse.cut import Cut
 
 from egrecho_inner.data.batches.options import Source
-from egrecho_inner.data.batches.plan import WINDOW_SECONDS
 from egrecho_inner.data.cuts.columns import NO_SUPERVISION, NO_TEXT
 from egrecho_inner.data.cuts.fields import transcript_of
 from egrecho_inner.data.cuts.index import CutIndex, check_unique_over
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.passes import make_key
-from egrecho_inner.text.labels import MAX_TOKENS, LabelEncoder
+from egrecho_inner.text.constants import MAX_TOKENS, WINDOW_SECONDS
+from egrecho_inner.text.labels import LabelEncoder
 
 logger = logging.getLogger(__name__)
 

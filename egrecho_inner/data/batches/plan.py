@@ -22,8 +22,8 @@ from egrecho_inner import __version__
 from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import atomic_file
+from egrecho_inner.text.constants import WINDOW_SECONDS
 
-WINDOW_SECONDS = 30.0
 JITTER = 0.03
 """Cuts within this share of each other's duration change places between epochs; costs about that share of padding."""
 

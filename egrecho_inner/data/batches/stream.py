@@ -20,10 +20,11 @@ from lhotse.dataset import DynamicBucketingSampler
 
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import BatchOptions
-from egrecho_inner.data.batches.plan import WINDOW_SECONDS, Batch
+from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.cuts.index import check_unique_over
 from egrecho_inner.data.sources.shar import ShardIndex, find_shards, read_shard
 from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.text.constants import WINDOW_SECONDS
 
 BUFFER = 10_000
 """Cuts that wait to be put together, with their audio: what is shuffled, and what memory must hold."""

@@ -26,7 +26,8 @@ from egrecho_inner.data.batches.teacher_tokens import Choice, LogitCache, lay_ou
 from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.data.cuts.fields import Transcript, reference_of, transcript_of
 from egrecho_inner.errors import DataError
-from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels, Segment, pad_labels
+from egrecho_inner.text.constants import IGNORED, MAX_TOKENS
+from egrecho_inner.text.labels import LabelEncoder, Labels, Segment, pad_labels
 
 logger = logging.getLogger(__name__)
 

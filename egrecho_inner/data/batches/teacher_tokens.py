@@ -20,7 +20,8 @@ from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import atomic_file, read_lines, to_line
 from egrecho_inner.runtime.ledger import Skip
 from egrecho_inner.runtime.passes import Shard
-from egrecho_inner.text.labels import IGNORED, Labels
+from egrecho_inner.text.constants import IGNORED
+from egrecho_inner.text.labels import Labels
 
 FACTS = "facts.json"
 

@@ -18,21 +18,15 @@ from lhotse.cut import Cut, MonoCut
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from egrecho_inner.data.audio.augment import Augmenter, SpecMasks
-from egrecho_inner.data.audio.features import (
-    SAMPLING_RATE,
-    TAIL_FRAMES,
-    WHISPER_FRAMES,
-    collate_features,
-    log_mel,
-    num_frames,
-)
+from egrecho_inner.data.audio.features import SAMPLING_RATE, TAIL_FRAMES, collate_features, log_mel, num_frames
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.audio.store import check_stored, load_stored
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import AugmentOptions
-from egrecho_inner.data.batches.plan import WINDOW_SECONDS, Batch, BatchPlan
+from egrecho_inner.data.batches.plan import Batch, BatchPlan
 from egrecho_inner.data.cuts.fields import reference_of
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.constants import WHISPER_FRAMES, WINDOW_SECONDS
 from egrecho_inner.text.labels import LabelEncoder, Labels, pad_labels
 
 logger = logging.getLogger(__name__)

@@ -9,12 +9,13 @@ from tiny import speech_cuts, tiny_processor
 
 from egrecho_inner.data.audio.augment import Augmenter
 from egrecho_inner.data.audio.device import log_mel_padded, transform
-from egrecho_inner.data.audio.features import WHISPER_FRAMES, collate_features, log_mel, num_frames
+from egrecho_inner.data.audio.features import collate_features, log_mel, num_frames
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import AugmentOptions, MusanOptions, SpecAugmentOptions, VolumeOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.constants import WHISPER_FRAMES
 from egrecho_inner.text.labels import LabelEncoder
 
 CPU = torch.device("cpu")

@@ -11,7 +11,6 @@ from transformers import WhisperFeatureExtractor
 
 from egrecho_inner.data.audio.features import (
     TAIL_FRAMES,
-    WHISPER_FRAMES,
     WhisperLogMel,
     collate_features,
     floor_value,
@@ -21,6 +20,7 @@ from egrecho_inner.data.audio.features import (
 )
 from egrecho_inner.data.audio.store import FeatureArchive, check_stored, load_stored
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.constants import WHISPER_FRAMES
 
 EXTRACTORS = {n_mels: WhisperFeatureExtractor(feature_size=n_mels) for n_mels in (80, 128)}
 # odd lengths, one window, one hop, the spec's sample, and the last samples before 30 s, where the mirror matters

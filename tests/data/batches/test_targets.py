@@ -14,7 +14,8 @@ from egrecho_inner.data.batches.options import AugmentOptions, SpeedOptions, Tar
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.targets import TargetBatches, choose
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.text.labels import IGNORED, MAX_TOKENS, LabelEncoder, Labels
+from egrecho_inner.text.constants import IGNORED, MAX_TOKENS
+from egrecho_inner.text.labels import LabelEncoder, Labels
 
 TEACHER = {
     "text": "won too",

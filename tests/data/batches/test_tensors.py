@@ -20,7 +20,8 @@ from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.data.batches.plan import Batch, BatchPlan
 from egrecho_inner.data.batches.tensors import CutBatches, PlanSampler, make_loader
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.text.labels import IGNORED, LabelEncoder
+from egrecho_inner.text.constants import IGNORED
+from egrecho_inner.text.labels import LabelEncoder
 
 LABELS = LabelEncoder(tiny_processor().tokenizer, language="en")
 

@@ -7,15 +7,15 @@ and shown, never changed.
 import zlib
 from collections.abc import Sequence
 
-LOOP_RATIO = 2.4
-"""Compression ratio over which Whisper calls a text a repetition (Radford et al. 2022, 4.5)."""
+from egrecho_inner.text.constants import LOOP_RATIO
+
 CYCLES, CYCLE_TOKENS = 4, 12
 """A cycle of tokens counts when it comes so often in a row, and takes so many tokens at least."""
 
 
 def compression_ratio(text: str) -> float:
     """Return how many times zlib makes a text smaller: about 1 for speech, more for repetitions; 0 for no text."""
-    data = text.encode()
+    data = text.encode(errors="replace")
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
