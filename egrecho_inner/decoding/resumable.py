@@ -38,6 +38,7 @@ from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.model.loading import check_path, explain, load_model, load_processor
 from egrecho_inner.results.hypothesis import Hypothesis
 from egrecho_inner.results.scores import Reference, from_hypothesis_row
+from egrecho_inner.runtime.devices import auto_device
 from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.runtime.passes import make_key
 
@@ -238,7 +239,7 @@ def choose_place(device: str, dtype: str, rank: int = 0, world: int = 1) -> Plac
     """
     name = device
     if device == "auto":
-        name = f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}" if torch.cuda.is_available() else "cpu"
+        name = auto_device()
     try:
         place = torch.device(name)
         torch.empty(1, device=place)

@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from egrecho_inner.config import read_yaml
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.runtime.devices import auto_device
 from egrecho_inner.training.guards import devices
 from egrecho_inner.training.options import TrainOptions
 
@@ -65,7 +66,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         average_tokens_across_devices=True,
         remove_unused_columns=False,
         dataloader_num_workers=options.workers,
-        use_cpu=not cuda,
+        use_cpu=auto_device() == "cpu",
         ddp_backend=None if not distributed else "nccl" if cuda else "gloo",
         ddp_find_unused_parameters=False,
         deepspeed=options.deepspeed,

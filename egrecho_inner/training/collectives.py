@@ -9,6 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from egrecho_inner.runtime.devices import exact_device
+
 BUCKET = 2**23
 """Numbers that are averaged in one message: 32 MB in fp32."""
 
@@ -25,7 +27,7 @@ def largest(values: Sequence[float], device: torch.device) -> list[float]:
 
 def reduce(values: Sequence[float], device: torch.device, operation: Any) -> list[float]:
     """Reduce figures over the processes; `device` is where the backend takes them from."""
-    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    tensor = torch.tensor(values, dtype=torch.float64, device=exact_device(device))
     if dist.is_initialized():
         dist.all_reduce(tensor, operation)
     return tensor.tolist()

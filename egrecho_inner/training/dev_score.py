@@ -22,6 +22,7 @@ from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.errors import DataError
 from egrecho_inner.model.options import Window
 from egrecho_inner.results.scores import overall_metric, reference_in, score_set
+from egrecho_inner.runtime.devices import exact_device
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.constants import WINDOW_SECONDS
 from egrecho_inner.text.labels import LabelEncoder
@@ -101,7 +102,8 @@ class DevScorer:
         batches = CutBatches(self.cuts, self.labels, config.num_mel_bins)
         weight = next(model.parameters())
         device, dtype = weight.device, weight.dtype  # under DeepSpeed bf16 or fp16
-        sums = torch.zeros(2, dtype=torch.float64, device=device)  # NCCL moves nothing that lies elsewhere
+        exact = exact_device(device)
+        sums = torch.zeros(2, dtype=torch.float64, device=exact)  # NCCL moves nothing that lies elsewhere
         skipped: list[tuple[str, str]] = []
         for batch in self.batches():
             inputs = batches[batch]
@@ -111,7 +113,7 @@ class DevScorer:
             inputs["input_features"] = inputs["input_features"].to(dtype)
             logits = model(**inputs).logits.flatten(0, 1).float()  # or the loss would have the 8 bits of bf16
             loss = torch.nn.functional.cross_entropy(logits, labels.flatten(), ignore_index=-100, reduction="sum")
-            sums += torch.stack([loss.double(), (labels != -100).sum().double()])
+            sums += torch.stack([loss.to(exact).double(), (labels != -100).sum().to(exact).double()])
         if dist.is_initialized():
             dist.all_reduce(sums)
         self.leave_out(dict(gather(skipped)))
