@@ -91,7 +91,7 @@ def distil(
 
 
 def load_teacher(path: str, student: Whisper, kd: KdOptions, train: TrainOptions) -> tuple[Whisper | None, bool]:
-    """Load the teacher where its probabilities are wanted; tell whether it shares the student's encoder."""
+    """Load the teacher where its probabilities are wanted; return whether it shares the student's encoder."""
     if not kd.kl_weight or kd.teacher_logits:
         return None, False
     name = kd.teacher_dtype

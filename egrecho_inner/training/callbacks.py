@@ -117,7 +117,7 @@ class Metrics(TrainerCallback):
 
     def __init__(self, run: Path):
         self.path = run / "metrics.jsonl"
-        self.said = time.monotonic()
+        self.logged = time.monotonic()
         self.bar: Progress | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
@@ -150,9 +150,9 @@ class Metrics(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=state.global_step)
-        elif time.monotonic() - self.said > QUIET_SECONDS and state.is_world_process_zero:
+        elif time.monotonic() - self.logged > QUIET_SECONDS and state.is_world_process_zero:
             logger.info("step %d/%d", state.global_step, state.max_steps)
-            self.said = time.monotonic()
+            self.logged = time.monotonic()
 
     def on_log(self, args: TrainingArguments, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
         if state.is_world_process_zero and logs:
@@ -166,7 +166,7 @@ class Metrics(TrainerCallback):
             epoch = f", epoch {state.epoch:.2f}" if state.epoch is not None else ""
             figures = {name: value for name, value in logs.items() if name != "epoch"}
             logger.info("step %d/%d%s: %s", state.global_step, state.max_steps, epoch, in_words(figures))
-            self.said = time.monotonic()
+            self.logged = time.monotonic()
 
     def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
@@ -200,7 +200,7 @@ class Board(TensorBoardCallback):
 
 
 def describe(model: nn.Module, cuts: CutList, plan: BatchPlan | StreamPlan, max_steps: int) -> None:
-    """Say what is about to happen."""
+    """Log what is about to happen."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     padding = "in a stream" if isinstance(plan, StreamPlan) else f"padding {100 * plan.padding_share():.1f} %"
@@ -220,7 +220,7 @@ def step_of(line: str) -> int:
 
 
 def is_score(line: str, step: int) -> bool:
-    """Tell whether a line of `metrics.jsonl` is the evaluation of a step."""
+    """Return whether a line of `metrics.jsonl` is the evaluation of a step."""
     return step_of(line) == step and "eval_loss" in json.loads(line)
 
 

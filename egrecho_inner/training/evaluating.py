@@ -27,7 +27,7 @@ class EvaluatingTrainer(SavingTrainer):
     tally: Tally
 
     def owes_evaluation(self) -> bool:
-        """Tell whether the step reached has an evaluation due that its checkpoint does not know of."""
+        """Return whether the step reached has an evaluation due that its checkpoint does not know of."""
         step = self.state.global_step
         due = step and (step % self.state.eval_steps == 0 or step >= self.state.max_steps)
         done = any(entry["step"] == step and "eval_loss" in entry for entry in self.state.log_history)
@@ -39,7 +39,7 @@ class EvaluatingTrainer(SavingTrainer):
         scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return scores if scores.get("eval_measure") == best.measure(self.fingerprint) else None
 
-    def judge(self, known: dict[str, float] | None = None) -> None:
+    def score_step(self, known: dict[str, float] | None = None) -> None:
         """Evaluate and note the best step.
 
         Args:

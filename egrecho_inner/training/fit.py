@@ -91,7 +91,7 @@ def fit(
         The folder of the result: `outdir/final` for a model, `outdir/adapter` for an adapter.
 
     Raises:
-        UserError: A fault the user can mend; `Interrupted` when told to stop, with everything saved.
+        UserError: A fault the user can fix; `Interrupted` when stopped on request, with everything saved.
     """
     strategy.check_launcher()
     strategy.name_accelerator()
@@ -139,7 +139,7 @@ class Run:
     def complete(
         self, batch: BatchOptions, train: TrainOptions, adapt: Callable[[Whisper, int], PeftModel] | None
     ) -> Path:
-        """Train to the end and save the result, halving batches that do not fit if `train.auto_halve` says so."""
+        """Train to the end and save the result, halving batches that do not fit with `train.auto_halve`."""
         self.dev = DevScorer(self.processor, self.labels, self.data, self.window.window, train)
         train = dataclasses.replace(train, metric=self.dev.metric)
         freeze(self.model, train.freeze)
@@ -169,11 +169,13 @@ class Run:
             except memory.OutOfMemory as error:
                 if not error.rows or (self.world_size > 1 and not train.auto_halve):
                     raise  # there is nothing to save, or the other processes do not know
-                folder = trainer.save_after_fault()
-                if not train.auto_halve or error.rows == 1:
-                    raise
-                halvings, fault = halvings + 1, error.bare()
+                fault = error.bare()
+            # here, where the failed batch's activations are gone: saving takes memory, too
+            folder = trainer.save_after_fault()
+            if not train.auto_halve or fault.rows == 1:
+                raise fault
             logger.warning("%s; halving the batches", fault)
+            halvings += 1
             trainer.release()
             del trainer
             memory.release()
@@ -305,9 +307,9 @@ def count_steps(plan: BatchPlan | StreamPlan, train: TrainOptions) -> int:
     """Return the optimizer steps of a run."""
     if train.max_steps is not None:
         return train.max_steps
-    whole = math.floor(train.num_epochs)
-    part = round((train.num_epochs - whole) * plan.steps_per_epoch(whole)) if train.num_epochs > whole else 0
-    return max(plan.first_step(whole) + part, 1)
+    full = math.floor(train.num_epochs)
+    part = round((train.num_epochs - full) * plan.steps_per_epoch(full)) if train.num_epochs > full else 0
+    return max(plan.first_step(full) + part, 1)
 
 
 def make_callbacks(model: nn.Module, outdir: Path, train: TrainOptions) -> list[TrainerCallback]:

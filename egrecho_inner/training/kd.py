@@ -74,7 +74,7 @@ def check_pair(student: Whisper, teacher: Whisper) -> None:
 
 
 def share_encoder(student: Whisper, teacher: Whisper, frozen: bool, wanted: bool | None) -> bool:
-    """Let the teacher listen with the student's encoder where that is the same; tell whether it does.
+    """Give the teacher the student's encoder where that is the same; return whether it has it.
 
     Raises:
         ConfigError: It is asked for, but the encoder is trained or not the teacher's.
@@ -137,12 +137,12 @@ class DistilTrainer(WhisperTrainer):
             reference_labels: Their targets (B, L').
             top_ids: The teacher's likeliest tokens (B, L, K).
             top_log_q: Their log probabilities (B, L, K).
-            encoder_outputs: What the frozen encoder says (B, S, D), if it is known.
+            encoder_outputs: The frozen encoder's output (B, S, D), if it is known.
         """
-        self.rest_frozen_encoder(model)
+        self.set_frozen_encoder_to_eval(model)
         known = encoder_outputs is not None
-        heard = {"encoder_outputs": encoder_outputs} if known else {"input_features": input_features}
-        output = model(**heard, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids, use_cache=False)
+        audio = {"encoder_outputs": encoder_outputs} if known else {"input_features": input_features}
+        output = model(**audio, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids, use_cache=False)
         targets = labels != IGNORED  # (B, L)
         items = targets.sum() if num_items_in_batch is None else num_items_in_batch
         logits = output.logits[targets]  # (N, V)
@@ -176,7 +176,7 @@ class DistilTrainer(WhisperTrainer):
         self.note(terms, targets.sum())
         return {"loss": loss / items}
 
-    def rest_frozen_encoder(self, model: nn.Module) -> None:
+    def set_frozen_encoder_to_eval(self, model: nn.Module) -> None:
         """Switch a frozen encoder's dropout off: it is the teacher's too. Without gradients it keeps no activations."""
         encoder = self.accelerator.unwrap_model(model).get_encoder()
         if not any(parameter.requires_grad for parameter in encoder.parameters()):
@@ -186,7 +186,7 @@ class DistilTrainer(WhisperTrainer):
     def teach(
         self,
         input_features: Tensor,
-        heard: Tensor,
+        encoded: Tensor,
         attention_mask: Tensor | None,
         decoder_input_ids: Tensor,
         targets: Tensor,
@@ -195,7 +195,7 @@ class DistilTrainer(WhisperTrainer):
 
         Args:
             input_features: Log-mel (B, F, T).
-            heard: What the student's encoder said (B, S, D), taken where it is the teacher's too.
+            encoded: The student's encoder output (B, S, D), taken where the encoder is the teacher's too.
             attention_mask: (B, T); None where every frame counts.
             decoder_input_ids: Tokens (B, L).
             targets: Where there is a target (B, L).
@@ -203,7 +203,7 @@ class DistilTrainer(WhisperTrainer):
         teacher, dtype = self.teacher, self.teacher.proj_out.weight.dtype
         given: dict[str, Any] = {"input_features": input_features.to(dtype)}
         if self.shared:
-            given = {"encoder_outputs": BaseModelOutput(last_hidden_state=heard.to(dtype))}
+            given = {"encoder_outputs": BaseModelOutput(last_hidden_state=encoded.to(dtype))}
         with self.accelerator.autocast():
             output = teacher.model(
                 **given, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids, use_cache=False

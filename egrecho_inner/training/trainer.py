@@ -1,6 +1,6 @@
-"""The one trainer: Transformers' Trainer fed by a batch plan, judged by real decoding, stopped without loss.
+"""The one trainer: Transformers' Trainer fed by a batch plan, evaluated by real decoding, stopped without loss.
 
-What differs from Transformers' own, each because it goes wrong there (docs/reliability.md tells how):
+What differs from Transformers' own, each because it goes wrong there (see docs/reliability.md):
 - batches come from a Lhotse-style plan that is sharded already, so accelerate never touches the loader;
 - the loss is the mean over the target tokens of the global batch, whatever processes and accumulation divide it;
 - a checkpoint is written before its evaluation, which decodes; a restart evaluates what a killed run still owed;
@@ -120,7 +120,7 @@ class WhisperTrainer(EvaluatingTrainer):
         resumed = kwargs.get("resume_from_checkpoint")
         if resumed and self.owes_evaluation():
             self._load_rng_state(resumed)
-            self.judge(self.known_scores(Path(resumed)))
+            self.score_step(self.known_scores(Path(resumed)))
         if self.state.global_step >= self.state.max_steps:  # Transformers would take one step more
             self.control.should_training_stop = True
         if not self.control.should_training_stop:
@@ -171,14 +171,14 @@ class WhisperTrainer(EvaluatingTrainer):
         self.tally.skips.share(total, bool(news), self.args.should_save)
         if broke and not asked:
             return total, f"!{broken or 'a loader process of another process died'}"
-        return total, (self.stops.reason or "another process was told to stop") if asked else None
+        return total, (self.stops.reason or "another process was asked to stop") if asked else None
 
     def raise_if_stopped(self) -> None:
         """After train(): leave with the exit code of why it ended early.
 
         Raises:
             MachineError: A loader process died.
-            Interrupted: The run was told to stop.
+            Interrupted: The run was stopped on request.
             DataError: Not one cut could be used.
         """
         if self.stopped is None:
@@ -289,7 +289,7 @@ class WhisperTrainer(EvaluatingTrainer):
             self._save_checkpoint(model, trial)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
         if evaluate:
-            self.judge()
+            self.score_step()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add speed to the training line, and put the plan's epoch in place of the Trainer's."""

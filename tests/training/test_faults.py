@@ -209,6 +209,9 @@ def test_an_adapter_goes_on_after_halving(
 def test_halving_keeps_what_a_step_hears() -> None:
     batch, train_options = halve(BatchOptions(max_duration=120.0), TrainOptions(accumulation=3), 2)
     assert (batch.max_duration, train_options.accumulation) == (30.0, 12)
+    for size, halved, steps in ((8, 4, 6), (3, 1, 9), (5, 2, 6)):
+        batch, train_options = halve(BatchOptions(max_duration=None, batch_size=size), TrainOptions(accumulation=3))
+        assert (batch.batch_size, train_options.accumulation) == (halved, steps)
     with pytest.raises(ConfigError, match="cannot be halved"):
         halve(BatchOptions(max_duration=None, batch_size=2), TrainOptions(), 2)
 

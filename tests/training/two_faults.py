@@ -100,7 +100,7 @@ def plain() -> Last:
 
 def apart() -> Last:
     """Nothing fails where it could."""
-    return run("apart", auto_halve=True)
+    return run("apart", auto_halve=True, rehearse=True)
 
 
 def loader() -> Last:

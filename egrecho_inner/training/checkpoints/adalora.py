@@ -1,7 +1,7 @@
 """AdaLoRA in the Trainer: ranks that really move, orthogonal factors, and a state that a checkpoint can hold.
 
 peft saves an adapter pruned to its present ranks, which training cannot go on from, and nothing of the importance
-scores; so a checkpoint gets both, whole, in a file of its own. The result is still peft's pruned adapter.
+scores; so a checkpoint gets both, unpruned, in a file of its own. The result is still peft's pruned adapter.
 """
 
 import json
@@ -35,7 +35,7 @@ class AdaLora(TrainerCallback):
 
 
 def is_adalora(model: nn.Module) -> bool:
-    """Tell whether a model trains an AdaLoRA adapter."""
+    """Return whether a model trains an AdaLoRA adapter."""
     return isinstance(model, PeftModel) and model.peft_config["default"].peft_type == "ADALORA"
 
 
@@ -54,7 +54,7 @@ def penalty(model: PeftModel) -> torch.Tensor:
 
 
 def save_state(model: PeftModel, folder: Path) -> None:
-    """Save the whole adapter and its importance scores."""
+    """Save the unpruned adapter and its importance scores."""
     tensors = {f"weight.{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
     allocator = model.base_model.rankallocator
     for score in SCORES:

@@ -37,7 +37,7 @@ def forget_scores(state: Any) -> None:
 
 
 def is_best(state: Any, scores: dict[str, float], metric: str) -> bool:
-    """Tell whether scores are the best so far; of equal error rates the lower loss wins, of equal ones the later.
+    """Return whether scores are the best so far; of equal error rates the lower loss wins, of equal ones the later.
 
     Args:
         state: The trainer's, with the scores of earlier steps in its log.

@@ -1,7 +1,7 @@
 """Checkpoints that are either complete or not there.
 
 A checkpoint is written beside its place and renamed; `_COMPLETE.json` (files, sizes, hashes of the small ones, step,
-world size, fingerprints of config and data) is written last. Resuming takes the newest complete one and says which it
+world size, fingerprints of config and data) is written last. Resuming takes the newest complete one and logs which it
 passed over and why. A checkpoint is deleted only after a newer one is complete. Shards that several processes write
 (DeepSpeed's, random states) are counted against the world size, when sealing and when resuming.
 """
@@ -28,12 +28,12 @@ SMALL = 64_000_000
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is whole or absent."""
+    """Write JSON so that the file is complete or absent."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text so that the file is whole or absent."""
+    """Write text so that the file is complete or absent."""
     beside = path.with_name(path.name + ".tmp")
     with open(beside, "w", encoding="utf-8") as out:
         out.write(text)
@@ -63,7 +63,7 @@ def seal(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def missing_shard(folder: Path, world_size: int) -> str | None:
-    """Say which process's part a checkpoint lacks, or None."""
+    """Name the process's part that a checkpoint lacks, or None."""
     states = "rng_state.pth" if world_size == 1 else "rng_state_{}.pth"
     for rank in range(world_size):
         if not (folder / states.format(rank)).is_file():
@@ -78,7 +78,7 @@ def missing_shard(folder: Path, world_size: int) -> str | None:
 
 
 def sharded(folder: Path) -> bool:
-    """Tell whether a checkpoint's optimizer lies in one file per process."""
+    """Return whether a checkpoint's optimizer lies in one file per process."""
     return any(folder.glob("global_step*"))
 
 
@@ -96,7 +96,7 @@ def publish(folder: Path, final: Path) -> None:
 
 
 def fault(folder: Path, contents: bool = True) -> str | None:
-    """Say why a checkpoint cannot be used, or None; without `contents` no file is read but the marker."""
+    """Return why a checkpoint cannot be used, or None; without `contents` no file is read but the marker."""
     marker = folder / MARKER
     if not marker.is_file():
         return f"no {MARKER}: it was not written to the end"
@@ -133,7 +133,7 @@ def newest(run: Path, quiet: bool = False) -> Path | None:
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """Return what the marker of a complete checkpoint says."""
+    """Return what the marker of a complete checkpoint holds."""
     return json.loads((folder / MARKER).read_text())
 
 

@@ -66,7 +66,7 @@ class LoaderDeaths:
 
 
 def death(error: BaseException, deaths: LoaderDeaths | None = None) -> str:
-    """Return what an exception says of a loader process that died; empty if it is about something else.
+    """Return the message of an exception about a loader process that died; empty if it is about something else.
 
     One that is killed while it hands over a batch shows as the end of a pipe before torch notices, or as half a batch.
 

@@ -1,7 +1,7 @@
-"""One run per folder: the first process holds `.lock`, a second one is told who does.
+"""One run per folder: the first process holds `.lock`, a second one is refused with its pid and host.
 
 A POSIX record lock: the kernel drops it when the process ends, however it ends, and forked loader workers do not
-inherit it (a `flock` would live on in them after `kill -9`). What the file says serves the message only.
+inherit it (a `flock` would live on in them after `kill -9`). The file's content serves the message only.
 """
 
 import errno
@@ -52,7 +52,7 @@ class RunLock:
             logger.warning("%s cannot be locked (%s); see to it that nobody else writes there", self.run, error)
         before = self.read()
         if before:
-            logger.info("the run of %s did not take leave (killed, or the machine went down)", describe(before))
+            logger.info("the run of %s did not end in order (killed, or the machine went down)", describe(before))
         self.write({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
         return self
 
@@ -72,7 +72,7 @@ class RunLock:
             return {}
 
     def write(self, holder: dict[str, Any]) -> None:
-        """Say who holds the folder."""
+        """Write who holds the folder."""
         os.ftruncate(self.descriptor, 0)
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         os.write(self.descriptor, json.dumps(holder).encode())

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import gc
 import os
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,8 +35,10 @@ class OutOfMemory(MachineError):
         self.rows = rows
 
     def bare(self) -> "OutOfMemory":
-        """Return the same without its traceback, whose frames hold the batch's activations."""
-        return OutOfMemory(str(self), self.rows)
+        """Return the same without its traceback, whose frames hold the batch's activations, but for its text."""
+        bare = OutOfMemory(str(self), self.rows)
+        bare.add_note("".join(traceback.format_exception(self)))
+        return bare
 
 
 def bound_kernel_cache() -> None:
@@ -48,7 +51,7 @@ def bound_kernel_cache() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception means that memory ran out, on a GPU or on the machine."""
+    """Return whether an exception means that memory ran out, on a GPU or on the machine."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error)
     )
@@ -124,7 +127,7 @@ def release() -> None:
 
 
 def describe(rows: int, longest: float, tokens: int, batch: BatchOptions, step: int | str) -> str:
-    """Say which batch did not fit, and what to do."""
+    """Describe the batch that did not fit, and what to do."""
     if batch.batch_size is not None:
         remedy = f"set batch.batch_size to {max(rows // 2, 1)}"
     elif rows == 1:
@@ -139,7 +142,7 @@ def describe(rows: int, longest: float, tokens: int, batch: BatchOptions, step: 
 
 
 def halve(batch: BatchOptions, train: TrainOptions, times: int = 1) -> tuple[BatchOptions, TrainOptions]:
-    """Halve what a process holds at once and double the accumulation: a step's audio stays the same.
+    """Halve what a process holds at once and raise the accumulation: a step's audio stays the same.
 
     Raises:
         ConfigError: Nothing is left to halve.
@@ -150,7 +153,8 @@ def halve(batch: BatchOptions, train: TrainOptions, times: int = 1) -> tuple[Bat
     if batch.batch_size is not None:
         if batch.batch_size < share:
             raise ConfigError(f"batch.batch_size cannot be halved {times} times; set train.gradient_checkpointing true")
-        batch = dataclasses.replace(batch, batch_size=batch.batch_size // share)
+        size = batch.batch_size // share
+        batch, share = dataclasses.replace(batch, batch_size=size), round(batch.batch_size / size)  # 3 is 1 three times
     else:
         batch = dataclasses.replace(batch, max_duration=batch.max_duration / share)
     return batch, dataclasses.replace(train, accumulation=train.accumulation * share)

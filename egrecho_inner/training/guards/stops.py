@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM, SIGINT, SIGUSR1, SIGHUP, a time limit, a file `STOP` in the run folder, a launcher
+"""Reasons to stop: SIGTERM, SIGINT, SIGUSR1, SIGHUP, a time limit, a file `STOP` in the run folder, a launcher
 that was killed.
 
 A signal only leaves a note; the trainer asks for it once per step, all processes agree, a checkpoint is written and the
@@ -79,7 +79,7 @@ class Stops:
         os.write(2, f"{self.reason}: saving after this step; Ctrl-C (again) leaves at once\n".encode())
 
     def asked(self) -> bool:
-        """Tell whether this process knows of a reason to stop."""
+        """Return whether this process knows of a reason to stop."""
         if self.reason is None and self.max_hours is not None:
             hours = (time.monotonic() - self.began) / 3600
             if hours >= self.max_hours:
@@ -93,7 +93,7 @@ class Stops:
 
 
 def start_worker(number: int) -> None:
-    """Begin a loader process, which lives on when a terminal or a scheduler signals the whole group.
+    """Begin a loader process, which lives on when a terminal or a scheduler signals all of the group.
 
     Its parent may end it: ignoring SIGTERM outright would make the parent wait for ever when it does.
     """
