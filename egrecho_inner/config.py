@@ -181,9 +181,9 @@ def place_positionals(function: Callable[..., Any], argv: list[str]) -> list[str
     for name in getattr(function, "positional", []):
         if not rest or rest[0].startswith("-"):
             break
-        if str(parameters[name].annotation).startswith("list"):
+        if "list[" in str(parameters[name].annotation):
             words = list(takewhile(lambda word: not word.startswith("-"), rest))
-            spelt_out = len(words) == 1 and words[0].startswith("[")  # as an option and YAML take a list
+            spelt_out = len(words) == 1 and words[0].startswith(("[", "{"))  # as an option and YAML take it
             placed += [f"--{name}", words[0] if spelt_out else json.dumps(words, ensure_ascii=False)]
             del rest[: len(words)]
         else:

@@ -366,7 +366,7 @@ def test_config_alone_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
-def several(results: list[str], out: str = "x") -> None:
+def several(results: dict[str, str] | list[str] | str, out: str = "x") -> None:
     """Take results."""
 
 

@@ -9,7 +9,7 @@ import pytest
 from documents import ROOT, Command, commands, documents, known_options, program, scripts
 
 from egrecho_inner.cli import COMMANDS
-from egrecho_inner.config import check_options, parse, place_positionals, spell_out
+from egrecho_inner.config import parse, place_positionals, spell_out
 from egrecho_inner.config_keys import legal_keys
 from egrecho_inner.errors import ConfigError
 
@@ -79,9 +79,9 @@ def check_program(command: Command, module: str, words: list[str]) -> None:
     keys = legal_keys(function)
     files = [path for option, path in pairwise(words) if option in ("-c", "--config")]
     assert all(PLACEHOLDER.search(path) or path.isupper() or (ROOT / path).is_file() for path in files), files
-    options = [word for word in place_positionals(function, words) if word.startswith("--") and word != "--config"]
-    values = [word for option in spell_out(function, options) for word in (option, "null")]
-    check_options([word for word in values if word.startswith("--")], dict.fromkeys(keys, "value"), {})
+    options = [word for word in spell_out(function, place_positionals(function, words)) if word.startswith("--")]
+    unknown = {option[2:].partition("=")[0].removesuffix("+") for option in options} - {*keys, "config", "debug"}
+    assert not unknown, f"{module} has no option {unknown}"
 
 
 @pytest.mark.parametrize("path", [*documents(), *scripts()], ids=lambda path: str(path.relative_to(ROOT)))
