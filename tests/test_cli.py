@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 YAMLS = [path for folder in ("config", "egs") for path in sorted((ROOT / folder).rglob("*.yaml"))]
 YAMLS.remove(ROOT / "config/fsdp.yaml")  # accelerate's, named by train.fsdp
+YAMLS.remove(ROOT / "egs/personal/skypilot.yaml")  # SkyPilot's
 ENVIRONMENT = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
