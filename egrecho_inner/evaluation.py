@@ -119,7 +119,9 @@ def check_model(path: str) -> int:
     """Refuse what is no Whisper model before anything is loaded; return its mel bins."""
     folder = Path(path)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+        from egrecho_inner.model.adapters import read_adapter_config  # peft takes seconds to import
+
+        base = read_adapter_config(folder).get("base_model_name_or_path")
         raise ModelError(
             f"{path} is an adapter of {base}, not a model; merge it first: "
             f"egrecho merge-lora-whisper --adapter {path} --outdir MERGED, then --model_path MERGED"

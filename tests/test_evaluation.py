@@ -231,6 +231,14 @@ FAULTS: dict[str, tuple[Callable[[Path], dict[str, Any]], type[UserError], str]]
         ModelError,
         "2 cuts are in yue, which this model has no token for .*older.*; first: cuts000-0, cuts001-0",
     ),
+    "language that the model lacks": (
+        lambda home: {
+            "model_path": str(without_language(save_tiny(home / "older"), "yue")),
+            "decode": DecodeOptions(language="zh-HK"),
+        },
+        ModelError,
+        "language yue: this model has no token for it; .*--language",
+    ),
     "no text": (
         lambda home: {"cuts": str(manifest_of(home / "t", lambda cut: cut["supervisions"][0].pop("text")))},
         DataError,

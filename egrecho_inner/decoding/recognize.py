@@ -22,7 +22,7 @@ from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import is_multilingual
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.text.languages import Task
+from egrecho_inner.text.languages import BORROW, Task
 
 FIRST_TIMESTAMP_INDEX = 50  # the first timestamp is at most 1 s (Radford et al. 2022, the published configs)
 
@@ -140,7 +140,7 @@ def label_encoder(
 
     Raises:
         ConfigError: Another language or task is asked of an English-only model.
-        ModelError: The tokenizer is another model's.
+        ModelError: The tokenizer is another model's, or the model has no token for the language.
     """
     if len(tokenizer) > model.config.vocab_size:
         raise ModelError(
@@ -149,6 +149,8 @@ def label_encoder(
     labels = LabelEncoder(tokenizer, language, task, is_multilingual(model))
     if not labels.multilingual and (labels.language not in (None, "en") or task != "transcribe"):
         raise ConfigError(f"the model knows English only; language {language}, task {task} need a multilingual one")
+    if labels.multilingual and labels.language and not labels.has_token(labels.language):
+        raise ModelError(f"language {labels.language}: this model has no token for it; {BORROW}")
     return labels
 
 
