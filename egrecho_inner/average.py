@@ -10,7 +10,6 @@ In: model folders, or one run folder. Out: a complete model folder with a card. 
 
 import json
 import logging
-import shutil
 from pathlib import Path
 
 from egrecho_inner.config import run
@@ -19,6 +18,7 @@ from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.averaging import average_weights
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
 from egrecho_inner.model.options import Window
+from egrecho_inner.runtime.files import working_folder, write_json
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.card import TRAINING, write_card
 
@@ -61,10 +61,7 @@ def average(
     found = load_processor(source)
     model = load_model(str(folders[0]))
     model.load_state_dict(average_weights(folders, shares), strict=False)  # tied tensors are stored once
-    working = out.with_name(f".{out.name}.writing")
-    shutil.rmtree(working, ignore_errors=True)
-    working.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with working_folder(out) as working:
         window = window_of(load_model(source)) if (Path(source) / "config.json").is_file() else window_of(model)
         save_folder(model, found, working, window)
         made = {
@@ -72,11 +69,8 @@ def average(
             "input_window": window,
             "averaged": dict(zip(map(str, folders), shares, strict=True)),
         }
-        checkpoint.write_json(working / TRAINING, made)
+        write_json(working / TRAINING, made)
         write_card(working)
-        checkpoint.publish(working, out)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     for folder, share in zip(folders, shares, strict=True):
         logger.info("%.3f of %s", share, folder)
     logger.info("saved the average in %s", out)

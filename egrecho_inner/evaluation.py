@@ -26,7 +26,7 @@ from egrecho_inner.model.loading import read_config
 from egrecho_inner.results.errs import write_errs
 from egrecho_inner.results.scores import Scored, hypothesis_rows, read_references, results, score_set
 from egrecho_inner.results.tables import averages, sets_table
-from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
+from egrecho_inner.runtime.files import to_line, write_json, write_jsonl, write_text
 from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.normalize import get_normalizer
 from egrecho_inner.text.scoring import percent, pool
@@ -134,7 +134,7 @@ def write_set(folder: Path, scored: Scored, rows: list[dict[str, Any]], summary:
     (folder / "results.json").unlink(missing_ok=True)
     write_jsonl(folder / "hyps.jsonl", map(to_line, rows))
     write_errs(folder / "errs.txt", scored.pairs, scored.score, f"normaliser {scored.normalizer.name}")
-    write_json(folder / "results.json", summary)
+    write_json(folder / "results.json", summary, indent=2)
     remove_logs(folder)
 
 
@@ -162,17 +162,10 @@ def finish(outdir: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[
     wall, audio = (sum(each[key] for each in written.values()) for key in ("decode_seconds", "audio_seconds"))
     together["RTF"] = round(wall / audio, 5)
     table = sets_table(by_language)
-    with atomic_file(outdir / "table.md") as file:
-        file.write(f"{table}\n".encode())
+    write_text(outdir / "table.md", f"{table}\n")
     sets = {name: {key: each[key] for key in (*SIX_KEYS, "metric", "normalizer")} for name, each in written.items()}
-    write_json(outdir / "results.json", together | {"averages": averages(by_language), "sets": sets})
+    write_json(outdir / "results.json", together | {"averages": averages(by_language), "sets": sets}, indent=2)
     print(table)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file for people and programs."""
-    with atomic_file(path) as file:
-        file.write(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -23,8 +24,9 @@ from egrecho_inner.data.cuts.fields import recording_of, supervision_row
 from egrecho_inner.data.cuts.make import scan_manifest
 from egrecho_inner.data.cuts.rules import Survival, make_rules, read_labelled
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.runtime.files import atomic_file, read_lines, to_line, write_jsonl
+from egrecho_inner.runtime.files import read_lines, to_line
 from egrecho_inner.runtime.ledger import Ledger
+from egrecho_inner.runtime.passes import publish
 from egrecho_inner.text.normalize import default_metric, default_normalizer, get_normalizer
 
 HEADS = ["rule", "keeps", "alone drops", "here drops", "cuts left", "hours left", "% of hours"]
@@ -72,14 +74,14 @@ def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain
         for _ in kept():
             pass
     else:
-        written = place.with_name(f".{place.name}.kept{''.join(place.suffixes[-2:])}")
-        write_jsonl(written, kept())
-        ledger.write(f"filter {place.name}")
-        if not survival.kept:
-            written.unlink()
-            raise DataError(f"{cuts}: none of {survival.total:,} cuts passes the rules; --explain shows why")
-        write_facts(place, rules, survival, named(languages, rules))
-        written.replace(place)
+
+        def facts() -> dict[str, Any]:
+            ledger.write(f"filter {place.name}")
+            if not survival.kept:
+                raise DataError(f"{cuts}: none of {survival.total:,} cuts passes the rules; --explain shows why")
+            return facts_of(rules, survival, named(languages, rules))
+
+        publish(place, place.with_name(f"{place.name}.json"), kept(), facts)
     tell(survival, metrics(languages, rules), named(languages, rules), explain)
 
 
@@ -102,17 +104,15 @@ def metrics(languages: set[str | None], rules: RuleOptions) -> dict[str, str]:
     return {code or "?": default_metric(code) if rules.metric == "auto" else rules.metric for code in languages}
 
 
-def write_facts(place: Path, rules: RuleOptions, survival: Survival, normalizers: dict[str, str]) -> None:
-    """Write what the output was made with."""
-    facts = {
+def facts_of(rules: RuleOptions, survival: Survival, normalizers: dict[str, str]) -> dict[str, Any]:
+    """Return what the output was made with."""
+    return {
         "rules": asdict(rules),
         "normalizers": normalizers,
         "cuts": survival.total,
         "kept": survival.kept,
         "table": [dict(zip(HEADS, row, strict=True)) for row in survival.table()],
     }
-    with atomic_file(place.with_name(f"{place.name}.json")) as file:
-        file.write(json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
 def tell(survival: Survival, counted: dict[str, str], normalizers: dict[str, str], examples: bool) -> None:

@@ -5,7 +5,6 @@
 
 import json
 import logging
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from egrecho_inner.decoding.resumable import model_digest
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
 from egrecho_inner.model.student import Part, check_map, layer_map, make_student
-from egrecho_inner.runtime.files import atomic_file
+from egrecho_inner.runtime.files import working_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +58,10 @@ def init_student(
         chosen(decoder_layers, model.config.decoder_layers, "decoder"),
     ]
     student, origin = make_student(model, *maps, random=random, seed=seed)
-    working = place.with_name(f".{place.name}.writing")
-    shutil.rmtree(working, ignore_errors=True)
-    save_folder(student, load_processor(teacher), working, window_of(model))
-    with atomic_file(working / "student.json") as file:
-        file.write(json.dumps({"made_from": wanted, **asdict(origin)}, indent=1).encode() + b"\n")
-    load_model(str(working))  # what was written is whole
-    shutil.rmtree(place, ignore_errors=True)
-    working.rename(place)
+    with working_folder(place) as working:
+        save_folder(student, load_processor(teacher), working, window_of(model))
+        write_json(working / "student.json", {"made_from": wanted, **asdict(origin)})
+        load_model(str(working))  # what was written is complete
     print(
         f"{outdir}: encoder layers {maps[0]}, decoder layers {maps[1]}; {origin.copied:,} parameters copied, "
         f"{origin.drawn:,} drawn, {origin.left:,} of the teacher's left behind"

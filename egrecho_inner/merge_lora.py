@@ -7,7 +7,6 @@ written.
 """
 
 import logging
-import shutil
 from pathlib import Path
 
 import torch
@@ -20,10 +19,10 @@ from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.model.adapters import load_adapter, read_adapter_config, read_training
 from egrecho_inner.model.loading import is_multilingual, load_model, load_processor, save_folder
+from egrecho_inner.runtime.files import working_folder, write_json
 from egrecho_inner.text.constants import WHISPER_FRAMES
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.checkpoints.card import TRAINING, write_card
-from egrecho_inner.training.checkpoints.folder import publish, write_json
 from egrecho_inner.training.checkpoints.resume import digest_weights
 
 logger = logging.getLogger(__name__)
@@ -65,18 +64,12 @@ def merge_lora(
         merged = adapted.merge_and_unload(safe_merge=True).eval()
         after = merged(**batch).logits
     prove(before, after)
-    working = out.with_name(f".{out.name}.writing")
-    shutil.rmtree(working, ignore_errors=True)
-    working.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with working_folder(out) as working:
         save_folder(merged, processor, working, window, made.get("timestamps"))
         with torch.no_grad():
             prove(before, load_model(str(working)).eval()(**batch).logits)
         write_json(working / TRAINING, {"base": base, "input_window": window, **made, "adapter": adapter})
         write_card(working)
-        publish(working, out)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     logger.info("merged %s into %s: %s", adapter, base, outdir)
 
 

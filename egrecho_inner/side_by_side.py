@@ -18,7 +18,7 @@ from tabulate import tabulate
 
 from egrecho_inner.config import run
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.runtime.files import read_lines
+from egrecho_inner.runtime.files import read_lines, write_text
 from egrecho_inner.text.alignment import Metric
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.normalize import default_normalizer, get_normalizer
@@ -79,7 +79,7 @@ def side_by_side(results: list[str], normalizer: str = "auto", out: str | None =
     text = tabulate(table, HEADS, tablefmt="github", disable_numparse=True, colalign=["left"] * 2 + ["right"] * 8)
     print(text)
     if out is not None:
-        Path(out).write_text(f"{text}\n", encoding="utf-8")
+        write_text(out, f"{text}\n")
 
 
 side_by_side.positional = ["results"]

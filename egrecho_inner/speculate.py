@@ -6,10 +6,8 @@ alone and both together), the share of proposals taken, and the number of uttera
 is an error. Reading audio and features is not counted: it is the same for all.
 """
 
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from tabulate import tabulate
@@ -25,7 +23,7 @@ from egrecho_inner.decoding.speculative import SpeculativeRecognizer
 from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import load_model, load_processor
-from egrecho_inner.runtime.files import atomic_file
+from egrecho_inner.runtime.files import write_json
 
 
 def speculate(
@@ -114,8 +112,7 @@ def report(
     )
     if out is not None:
         facts = {"seconds": seconds, "audio_seconds": audio, "utterances": utterances, **vars(passes)}
-        with atomic_file(Path(out)) as file:
-            file.write(json.dumps({**facts, "different": different}, indent=1).encode() + b"\n")
+        write_json(out, {**facts, "different": different})
     if different:
         raise ModelError(
             f"{len(different)} results differ from the teacher's ({', '.join(different[:5])}); with --dtype float32 "

@@ -7,13 +7,12 @@ DeepSpeed's own script in the checkpoint cannot write safetensors of tied weight
 not loaded here. An adapter needs no gathering: the checkpoint has it whole.
 """
 
-import os
-import shutil
 from pathlib import Path
 
 from egrecho_inner.config import run
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder
+from egrecho_inner.runtime.files import working_folder
 from egrecho_inner.training.checkpoints import folder as checkpoints
 from egrecho_inner.training.checkpoints.pickles import check_pickles
 
@@ -44,11 +43,8 @@ def gather(checkpoint: str, model: str, out: str) -> None:
     odd = [name for name in (*missing, *unexpected) if name != "proj_out.weight" and not name.startswith("ctc_head.")]
     if odd:
         raise ConfigError(f"{checkpoint} is another model's than {model}: {len(odd)} weights differ, e.g. {odd[:3]}")
-    working = place.with_name(f".{place.name}.writing")
-    shutil.rmtree(working, ignore_errors=True)
-    working.parent.mkdir(parents=True, exist_ok=True)
-    save_folder(whisper, load_processor(model), working, window)
-    os.replace(working, place)
+    with working_folder(place) as working:
+        save_folder(whisper, load_processor(model), working, window)
     print(f"{out}: the fp32 weights of {checkpoint}")
 
 

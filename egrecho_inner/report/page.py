@@ -15,7 +15,7 @@ from pathlib import Path
 
 from egrecho_inner import __version__
 from egrecho_inner.report.clips import Clip
-from egrecho_inner.runtime.files import atomic_file
+from egrecho_inner.runtime.files import write_text
 
 # Control characters have no place in HTML; a lone half of a surrogate pair cannot be written as UTF-8.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -127,8 +127,7 @@ def page(title: str, subtitle: Child, *body: Child, script: str = "") -> Html:
 
 def write_page(path: str | Path, content: Html) -> None:
     """Write a page, replacing an old one only when complete."""
-    with atomic_file(path) as file:
-        file.write(content.encode())
+    write_text(path, content)
 
 
 def read_part(name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from egrecho_inner.runtime.files import atomic_file
+from egrecho_inner.runtime.files import atomic_file, write_lines
 from egrecho_inner.text.alignment import Alignment, align, tokenize
 from egrecho_inner.text.scoring import Score, percent
 
@@ -60,7 +60,7 @@ def write_errs(path: str | Path, rows: Iterable[tuple[str, str, str]], score: Sc
         note: Put behind the rate, the normaliser for instance.
     """
     with atomic_file(path) as file:
-        file.writelines(f"{line}\n".encode() for line in errs_lines(rows, score, note))
+        write_lines(file, errs_lines(rows, score, note), packed=False)
 
 
 def errs_lines(rows: Iterable[tuple[str, str, str]], score: Score, note: str = "") -> Iterator[str]:

@@ -65,14 +65,12 @@ def read_references(cuts: CutIndex, limit: int | None, n_mels: int, language: st
         language: Of cuts that name none.
 
     Raises:
-        DataError: An id comes twice, cuts have no transcript, a language is unknown, stored features do not fit.
+        DataError: Cuts have no transcript, a language is unknown, stored features do not fit.
     """
     found: dict[str, Reference] = {}
     silent = []
     for position in range(len(cuts) if limit is None else min(limit, len(cuts))):
         cut = cuts[position]
-        if cut.id in found:
-            raise DataError(f"{cuts.path}:{position + 1}: cut id {cut.id} comes twice; make the manifest again")
         if cut.has_features:
             check_stored(cut, n_mels)
         if (reference := reference_in(cut, language)) is None:

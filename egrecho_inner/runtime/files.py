@@ -19,7 +19,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -76,9 +76,18 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode())
 
 
-def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
-    """Write a JSON file for people and programs, making its folder."""
-    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+def write_json(
+    path: str | Path, content: Any, indent: int | None = 1, default: Callable[[Any], Any] | None = None
+) -> None:
+    """Write a JSON file for people and programs, making its folder.
+
+    Args:
+        path: The file.
+        content: What it holds.
+        indent: Spaces; None puts all on one line.
+        default: Turns what JSON has no form for into what it has.
+    """
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, default=default) + "\n")
 
 
 @contextmanager

@@ -267,7 +267,7 @@ def publish(out: Path, note: Path, lines: Iterable[str], facts: Callable[[], Fac
         lines: Of the manifest.
         facts: Called when all lines are written; may raise, then nothing is.
     """
-    with atomic_file(out) as file:
+    with atomic_file(out, keep_same=True) as file:
         write_lines(file, lines, packed=out.suffix == ".gz")
         file.flush()
         known = facts()

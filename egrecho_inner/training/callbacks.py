@@ -23,6 +23,7 @@ from transformers.integrations import TensorBoardCallback
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.data.batches.stream import StreamPlan
+from egrecho_inner.runtime.files import write_text
 from egrecho_inner.text.scoring import percent
 from egrecho_inner.training import collectives
 from egrecho_inner.training.guards.skips import Skips
@@ -131,9 +132,7 @@ class Metrics(TrainerCallback):
             last = state.global_step + 1
             kept = [line for line in lines if step_of(line) < last and (known or not is_score(line, last - 1))]
             if len(kept) < len(lines):
-                beside = self.path.with_name(self.path.name + ".tmp")
-                beside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-                beside.replace(self.path)
+                write_text(self.path, "".join(line + "\n" for line in kept))
         console = Console(stderr=True)
         if console.is_terminal:
             columns = (

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from egrecho_inner.runtime.files import write_json
 from egrecho_inner.training.callbacks import Tally
 from egrecho_inner.training.checkpoints import best
 from egrecho_inner.training.checkpoints import folder as checkpoint
@@ -56,7 +57,7 @@ class EvaluatingTrainer(SavingTrainer):
             normalizers = ", ".join(sorted(getattr(self.score, "normalizers", ())))
             named = {"eval_normalizer": normalizers} if normalizers else {}
             named["eval_measure"] = best.measure(self.fingerprint)
-            checkpoint.write_json(folder / checkpoint.EVALUATION, scores | named)
+            write_json(folder / checkpoint.EVALUATION, scores | named)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         if (metric := self.args.metric_for_best_model) is None:

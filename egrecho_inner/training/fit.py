@@ -29,6 +29,7 @@ from egrecho_inner.data.batches.tensors import CutBatches, make_augmenter
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import is_multilingual
 from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.runtime.files import write_text
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.arguments import training_arguments
 from egrecho_inner.training.callbacks import Board, Metrics, describe
@@ -261,7 +262,7 @@ class Run:
         if trainer.batches.takes_stored(first := self.cuts[0]):
             check_values(first, self.model.config.num_mel_bins)
         if trainer.args.should_save:
-            checkpoint.write_text(self.outdir / "config.yaml", self.config)
+            write_text(self.outdir / "config.yaml", self.config)
             checkpoint.check_space(self.outdir, trainer.checkpoint_bytes())
             describe(trainer.model, self.cuts, trainer.plan, trainer.args.max_steps)
             if isinstance(trainer.plan, BatchPlan):

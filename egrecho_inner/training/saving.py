@@ -19,6 +19,7 @@ from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from egrecho_inner.errors import DataError, MachineError, ModelError
+from egrecho_inner.runtime.files import replace_folder
 from egrecho_inner.training.checkpoints import adalora
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.adalora import is_adalora
@@ -161,7 +162,7 @@ def complete_checkpoint(run: Path, facts: dict[str, Any], keep: int, best: Path 
     name, writing = f"{checkpoint.PREFIX}{facts['step']}", run / checkpoint.WRITING
     with disk_faults_named(run, writing):
         checkpoint.seal(writing / name, facts)
-        checkpoint.publish(writing / name, run / name)
+        replace_folder(writing / name, run / name)
         writing.rmdir()
     checkpoint.rotate(run, keep, best)
 

@@ -23,6 +23,7 @@ from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.data.batches.stream import StreamPlan
 from egrecho_inner.data.batches.tensors import CutBatches, PlanSampler, make_loader
 from egrecho_inner.errors import DataError, Interrupted, MachineError
+from egrecho_inner.runtime.files import write_json
 from egrecho_inner.runtime.passes import make_key
 from egrecho_inner.training import collectives, flops
 from egrecho_inner.training.callbacks import Tally
@@ -263,7 +264,7 @@ class WhisperTrainer(EvaluatingTrainer):
                 return
             raise DataError(strategy.fallen_scale(f"{scale:g}", step))
         path = Path(self.args.output_dir) / f"nonfinite-{step}-rank{self.args.process_index}.json"
-        checkpoint.write_json(path, {"step": step, "grad_norm": str(norm), "ids": self.tally.ids})
+        write_json(path, {"step": step, "grad_norm": str(norm), "ids": self.tally.ids})
         if self.options.nonfinite == "skip" and self.tally.nonfinite <= self.options.nonfinite_limit:
             logger.warning("the gradient norm is %s at step %d: no update; its cuts are in %s", norm, step, path)
             model.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient

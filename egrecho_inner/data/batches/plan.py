@@ -21,7 +21,7 @@ import numpy as np
 from egrecho_inner import __version__
 from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.errors import DataError
-from egrecho_inner.runtime.files import atomic_file
+from egrecho_inner.runtime.files import write_json
 from egrecho_inner.text.constants import WINDOW_SECONDS
 
 JITTER = 0.03
@@ -132,8 +132,7 @@ class BatchPlan:
 
     def remember(self, path: Path) -> None:
         """Write down where the epochs planned so far begin."""
-        with atomic_file(path) as file:
-            file.write(json.dumps({"key": self.key, "first_steps": self._first}).encode())
+        write_json(path, {"key": self.key, "first_steps": self._first}, indent=None)
 
     def recall(self, path: Path) -> None:
         """Take over what `remember` wrote, if it was this plan's."""

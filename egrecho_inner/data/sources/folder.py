@@ -31,7 +31,7 @@ from egrecho_inner.data.sources.splits import (
     normalize,
 )
 from egrecho_inner.errors import DataError
-from egrecho_inner.runtime.files import atomic_file
+from egrecho_inner.runtime.files import atomic_file, write_json
 from egrecho_inner.runtime.ledger import Ledger
 
 AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", *CONTAINERS)
@@ -256,9 +256,7 @@ def write_splits(data: FolderData) -> list[Path]:
             written.append(path)
             ours.add(split)
     if written:
-        with atomic_file(data.folder / MADE) as file:
-            noted = {split: digest(data.folder, split) for split in SPLITS if split in ours}
-            file.write(f"{json.dumps(noted, indent=1)}\n".encode())
+        write_json(data.folder / MADE, {split: digest(data.folder, split) for split in SPLITS if split in ours})
     return written
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from egrecho_inner.errors import MachineError
+from egrecho_inner.runtime.files import sweep as sweep_unfinished
+from egrecho_inner.runtime.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -25,21 +27,6 @@ EVALUATION = "evaluation.json"
 """Development scores of a checkpoint; written after it is complete, so not among its sealed files."""
 SMALL = 64_000_000
 """Bytes up to which a file's content is hashed; larger ones are known by their size."""
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is complete or absent."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text so that the file is complete or absent."""
-    beside = path.with_name(path.name + ".tmp")
-    with open(beside, "w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(beside, path)
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
@@ -80,19 +67,6 @@ def missing_shard(folder: Path, world_size: int) -> str | None:
 def sharded(folder: Path) -> bool:
     """Return whether a checkpoint's optimizer lies in one file per process."""
     return any(folder.glob("global_step*"))
-
-
-def publish(folder: Path, final: Path) -> None:
-    """Rename a complete folder to its place; one of that name gives way, moved aside first."""
-    old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        os.replace(final, old)
-    os.replace(folder, final)
-    shutil.rmtree(old, ignore_errors=True)
-    handle = os.open(final.parent, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
 
 
 def fault(folder: Path, contents: bool = True) -> str | None:
@@ -139,7 +113,8 @@ def facts(folder: Path) -> dict[str, Any]:
 
 def sweep(run: Path) -> None:
     """Remove what a killed run left half written; only the holder of the run's lock may."""
-    leftovers = [run / WRITING, *run.glob(".*.writing"), *run.glob(".*.old"), *run.glob("*.tmp"), *run.glob(".probe-*")]
+    sweep_unfinished(run)
+    leftovers = [run / WRITING, *run.glob(".*.old"), *run.glob("*.tmp"), *run.glob(".probe-*")]
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -21,6 +21,7 @@ from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import save_folder
 from egrecho_inner.model.options import Window
 from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.runtime.files import replace_folder, working_folder, write_json
 from egrecho_inner.training.callbacks import in_words
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.card import TRAINING, write_card
@@ -43,7 +44,7 @@ def set_aside(place: Path, main: bool) -> None:
     if main and place.is_dir():
         made = json.loads((place / TRAINING).read_text(encoding="utf-8"))
         kept = place.with_name(f"{place.name}-{made.get('step', 'before')}")
-        checkpoint.publish(place, kept)
+        replace_folder(place, kept)
         logger.info("the run goes on after its end: the result so far is now %s", kept)
 
 
@@ -63,20 +64,28 @@ def save_result(
         return
     source = best_checkpoint(trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    working = place.with_name(f".{place.name}.writing")
-    shutil.rmtree(working, ignore_errors=True)
-    if isinstance(model, PeftModel):
-        working.mkdir()
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            shutil.copyfile(source / name, working / name)
-    else:
-        if is_sharded(model):
-            shell = Whisper(model.config)
-            shell.generation_config = model.generation_config
-            model = shell
-        load_weights(model, source)
-        save_folder(model, processor, working, window, trainer.batches.timed)
-    made = {
+    with working_folder(place) as working:
+        if isinstance(model, PeftModel):
+            for name in ("adapter_config.json", "adapter_model.safetensors"):
+                shutil.copyfile(source / name, working / name)
+        else:
+            if is_sharded(model):
+                shell = Whisper(model.config)
+                shell.generation_config = model.generation_config
+                model = shell
+            load_weights(model, source)
+            save_folder(model, processor, working, window, trainer.batches.timed)
+        made = facts_of_result(trainer, model, source, window, about)
+        write_json(working / TRAINING, made)
+        write_card(working)
+    logger.info("saved %s", place)
+
+
+def facts_of_result(
+    trainer: WhisperTrainer, model: nn.Module, source: Path, window: Window, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what `training.json` holds: how a result was made, from which checkpoint, and how good that was."""
+    return {
         "input_window": window,
         "timestamps": trainer.batches.timed,
         # what an adapter's tensors do not show of the model they belong to
@@ -88,10 +97,6 @@ def save_result(
         "best": source.name,
         "scores": scores_of(source),
     }
-    checkpoint.write_json(working / TRAINING, made)
-    write_card(working)
-    checkpoint.publish(working, place)
-    logger.info("saved %s", place)
 
 
 def best_checkpoint(trainer: WhisperTrainer) -> Path:

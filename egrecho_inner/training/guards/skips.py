@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from egrecho_inner.errors import DataError
+from egrecho_inner.runtime.files import write_json
 from egrecho_inner.training import collectives
-from egrecho_inner.training.checkpoints import folder as checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Skips:
             DataError: Always.
         """
         if main:
-            checkpoint.write_json(self.path, self.reasons)
+            write_json(self.path, self.reasons)
         raise DataError(
             f"{len(self.reasons)} training cuts could not be used, {why}; first: {next(iter(self.reasons.values()))}; "
             f"all are in {self.path}; fix the data or raise the limit"

@@ -4,7 +4,6 @@ In: a model folder, cuts. Out: `results.json`, `hyps.jsonl` and `errs.txt` as `e
 tools read them; a `Verdict` from the paired bootstrap; the one-line texts that the specification's archive holds.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set
 from egrecho_inner.results.errs import write_errs
 from egrecho_inner.results.scores import hypothesis_rows, read_references, results, score_set
-from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
+from egrecho_inner.runtime import files
+from egrecho_inner.runtime.files import to_line, write_jsonl
 from egrecho_inner.text.alignment import align, tokenize
 from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
 from egrecho_inner.text.scoring import Score, match_ids, percent, score
@@ -126,14 +126,12 @@ def write_text(path: Path, name: str, sets: dict[str, Assessed]) -> None:
             f"{part}: {metric} {percent(figures['error_rate'])} % (95 % interval {percent(low)} to {percent(high)}), "
             f"{figures['utterances']} utterances, {figures['words']} reference tokens, normaliser {found.normalizer}"
         )
-    with atomic_file(path) as file:
-        file.write(("\n".join(lines) + "\n").encode())
+    files.write_text(path, "\n".join(lines) + "\n")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is complete or absent."""
-    with atomic_file(path) as file:
-        file.write(f"{json.dumps(content, indent=2, ensure_ascii=False, default=plain)}\n".encode())
+    """Write a JSON file of figures and paths."""
+    files.write_json(path, content, indent=2, default=plain)
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ to the budget on the first half; the second half, which chose nothing, says what
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from egrecho_inner.data.sources.folder import SplitOptions, read_folder
 from egrecho_inner.data.sources.folder_cuts import cut_lines
 from egrecho_inner.errors import DataError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
-from egrecho_inner.runtime.files import read_lines, write_jsonl
+from egrecho_inner.runtime.files import read_lines, working_folder, write_json, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger
-from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.card import TRAINING, write_card
 from egrecho_inner.training.personal.assess import Assessed, Verdict
 from egrecho_inner.training.personal.options import GuardOptions
@@ -65,14 +63,11 @@ def mix(base: str, tuned: Path, alpha: float, out: Path) -> Path:
     for name, value in model.state_dict().items():
         state[name] = torch.lerp(other[name].float(), value.float(), alpha).to(value.dtype)
     model.load_state_dict(state)
-    working = out.with_name(f".{out.name}.writing")
-    shutil.rmtree(working, ignore_errors=True)
-    working.parent.mkdir(parents=True, exist_ok=True)
-    save_folder(model, load_processor(base), working, window)
-    made = json.loads((tuned / TRAINING).read_text(encoding="utf-8"))
-    checkpoint.write_json(working / TRAINING, {**made, "base": base, "alpha": alpha})
-    write_card(working)
-    checkpoint.publish(working, out)
+    with working_folder(out) as working:
+        save_folder(model, load_processor(base), working, window)
+        made = json.loads((tuned / TRAINING).read_text(encoding="utf-8"))
+        write_json(working / TRAINING, {**made, "base": base, "alpha": alpha})
+        write_card(working)
     return out
 
 

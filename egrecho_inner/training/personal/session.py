@@ -28,11 +28,11 @@ from egrecho_inner.data.sources.folder_cuts import cut_folder
 from egrecho_inner.data.sources.splits import SPLITS
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
+from egrecho_inner.runtime import files
 from egrecho_inner.runtime.events import NAME, Events
 from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.scoring import percent
-from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.guards.lock import RunLock
 from egrecho_inner.training.personal.assess import (
     Assessed,
@@ -130,7 +130,7 @@ class PersonalRun:
         path = self.outdir / CONFIG
         if path.is_file() and path.read_text(encoding="utf-8") != self.config:
             raise ConfigError(f"{self.outdir} was begun with other settings ({path}); give another --outdir")
-        checkpoint.write_text(path, self.config)
+        files.write_text(path, self.config)
 
     def run(self) -> dict[str, Any]:
         """Prepare, measure, train, choose, measure, decide."""
@@ -250,14 +250,12 @@ class PersonalRun:
 
     def release(self, tuned: Path | None) -> None:
         """Put the model to use into `final/`: the tuned one, or the base where there is none better."""
-        place, working = self.outdir / "final", self.outdir / ".final.writing"
-        shutil.rmtree(working, ignore_errors=True)
-        if tuned is not None:
-            shutil.copytree(tuned, working)
-        else:
-            model = load_model(self.base)
-            save_folder(model, load_processor(self.base), working, window_of(model))
-        checkpoint.publish(working, place)
+        with files.working_folder(self.outdir / "final") as working:
+            if tuned is not None:
+                shutil.copytree(tuned, working, dirs_exist_ok=True)
+            else:
+                model = load_model(self.base)
+                save_folder(model, load_processor(self.base), working, window_of(model))
 
     def report(self, found: Findings, decisive: list[str], verdict: Verdict) -> dict[str, Any]:
         """Return everything that was found."""

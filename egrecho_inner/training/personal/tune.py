@@ -4,7 +4,6 @@ Thin over `fit()`: options from `recipe`, lower layers frozen where asked, an ad
 """
 
 import json
-import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from egrecho_inner.data.batches.targets import TargetBatches
 from egrecho_inner.model.adapters import add_adapter, load_adapter
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, start_model
 from egrecho_inner.model.options import ModelOptions
+from egrecho_inner.runtime.files import working_folder, write_json
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.card import TRAINING, write_card
 from egrecho_inner.training.fit import fit
@@ -158,10 +158,8 @@ def merge(base: str, adapter: Path, out: Path) -> Path:
         return out
     made = json.loads((adapter / TRAINING).read_text(encoding="utf-8"))
     merged = load_adapter(load_model(base), adapter).merge_and_unload(safe_merge=True)
-    working = out.with_name(f".{out.name}.writing")
-    shutil.rmtree(working, ignore_errors=True)
-    save_folder(merged, load_processor(base), working, made["input_window"], made.get("timestamps"))
-    checkpoint.write_json(working / TRAINING, {**made, "base": base, "adapter": str(adapter)})
-    write_card(working)
-    checkpoint.publish(working, out)
+    with working_folder(out) as working:
+        save_folder(merged, load_processor(base), working, made["input_window"], made.get("timestamps"))
+        write_json(working / TRAINING, {**made, "base": base, "adapter": str(adapter)})
+        write_card(working)
     return out
