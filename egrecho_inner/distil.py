@@ -72,22 +72,13 @@ def distil(
     cache = open_cache(kd, teacher, window)
     beside_reference = kd.reference_weight > 0
     fit(
-        student,
-        processor,
-        Path(outdir),
-        data,
-        batch,
-        train,
-        window,
-        augment,
-        config,
-        allow=allow,
+        student, processor, Path(outdir), data, batch, train, window, augment, config, allow=allow,
         make_batches=partial(
             TargetBatches, options=targets, seed=train.seed, beside_reference=beside_reference, cache=cache
         ),
         make_trainer=partial(DistilTrainer, teacher=taught, shared=shared, kd=kd),
         source=targets.text,
-    )
+    )  # fmt: skip
 
 
 def load_teacher(path: str, student: Whisper, kd: KdOptions, train: TrainOptions) -> tuple[Whisper | None, bool]:

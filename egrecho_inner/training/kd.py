@@ -150,25 +150,19 @@ class DistilTrainer(WhisperTrainer):
         terms = {"ce": ce}
         loss = self.kd.ce_weight * ce
         if self.kd.kl_weight:
-            terms["kl"] = (
-                kl_top_sum(logits, top_ids[targets], top_log_q[targets], self.kd.temperature)
-                if top_ids is not None
-                else kl_sum(
-                    logits,
-                    self.teach(
-                        input_features, output.encoder_last_hidden_state, attention_mask, decoder_input_ids, targets
-                    ),
-                    self.kd.temperature,
-                )
-            )
+            if top_ids is not None:
+                terms["kl"] = kl_top_sum(logits, top_ids[targets], top_log_q[targets], self.kd.temperature)
+            else:
+                encoded = output.encoder_last_hidden_state
+                taught = self.teach(input_features, encoded, attention_mask, decoder_input_ids, targets)
+                terms["kl"] = kl_sum(logits, taught, self.kd.temperature)
             loss = loss + self.kd.kl_weight * terms["kl"]
         if reference_labels is not None:
+            encoded = BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)
             again = model(
-                encoder_outputs=BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state),
-                attention_mask=attention_mask,
-                decoder_input_ids=reference_input_ids,
+                encoder_outputs=encoded, attention_mask=attention_mask, decoder_input_ids=reference_input_ids,
                 use_cache=False,
-            )
+            )  # fmt: skip
             terms["reference"] = cross_entropy(
                 again.logits.flatten(0, 1).float(), reference_labels.flatten(), ignore_index=IGNORED, reduction="sum"
             )
