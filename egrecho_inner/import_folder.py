@@ -2,9 +2,9 @@
 """A folder of recordings in, cuts out: `UID.wav` (mp3, flac, m4a, ogg, ...) beside `UID.txt`, split as CSV files say.
 
 Out: `cuts_train.jsonl.gz`, `cuts_dev.jsonl.gz`, `cuts_test.jsonl.gz`, or `cuts_fold0.jsonl.gz` and so on for a folder
-too small for three splits; `skipped.jsonl`, the ledger of what was left out; `audio/` with FLAC of what libsndfile does
-not read. Missing `{train,dev,test}_files.csv` are written into the folder, so that the same clips are tested on next
-time; one that is there is never written over.
+too small for three splits; `recordings.html`, which plays them all; `skipped.jsonl`, the ledger of what was left out;
+`audio/` with FLAC of what libsndfile does not read. Missing `{train,dev,test}_files.csv` are written into the folder:
+the same clips are tested on next time; one that is there is never written over.
 """
 
 from collections import Counter
@@ -15,6 +15,8 @@ from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.data.sources.folder import STAGE, FolderData, SplitOptions, read_folder, write_splits
 from egrecho_inner.data.sources.folder_cuts import cut_folder
 from egrecho_inner.errors import MachineError
+from egrecho_inner.report.page import write_page
+from egrecho_inner.report.personal_page import recordings_page
 from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.text.languages import language_code
 
@@ -25,6 +27,7 @@ def import_folder(
     language: str | None = None,
     split: SplitOptions = SplitOptions(),
     write_csv: bool = True,
+    page: bool = True,
     max_skip_ratio: ClosedUnitInterval = 0.1,
 ) -> None:
     """Import a folder of recordings and transcripts as cuts.
@@ -34,6 +37,7 @@ def import_folder(
         outdir: Where the cuts go.
         language: Code of the language of all recordings; null leaves it to training and evaluation.
         split: How clips are divided where no CSV file says so.
+        page: Write `recordings.html`, which plays every recording.
         write_csv: Write the CSV files of the splits that are missing into the folder.
         max_skip_ratio: Share of the recordings that may be unusable.
     """
@@ -51,6 +55,8 @@ def import_folder(
     manifests = cut_folder(data, Path(outdir), code, ledger)
     ledger.write(STAGE)
     ledger.check_limit(total, max_skip_ratio, folder)
+    if page:
+        write_page(Path(outdir) / "recordings.html", recordings_page(folder, manifests, ledger.skips, data.notes))
     print(f"{folder}: {ledger.summary(total, 'recordings')}")
     print(f"  {counts(data)}")
     for note in data.notes:

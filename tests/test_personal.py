@@ -67,6 +67,8 @@ def test_a_run_goes_from_folder_to_verdict(folder: Path, base: Path, tmp_path: P
     for name in ("basemodel_eval_result.txt", "final_eval_result.txt"):
         assert "test: WER" in (tmp_path / "me" / name).read_text()
     assert (tmp_path / "me" / "final" / "model.safetensors").is_file()
+    shown = (tmp_path / "me" / "report.html").read_text()
+    assert shown.count("<audio") == report["base_scores"]["test"]["utterances"]
     rows = json.loads((tmp_path / "me" / "compare.json").read_text())["recordings"]
     assert len(rows) == report["base_scores"]["test"]["utterances"]
     assert sum(row["base"]["errors"] for row in rows) > 0
@@ -167,7 +169,7 @@ def test_the_guard_takes_the_best_mix_within_its_budget(tmp_path: Path, monkeypa
         return assessed([(dev if part == "dev" else forgets)[str(model)]] * 5)
 
     words = ("base", Path("1.0"), assessed([1] * 5), tmp_path, measure)
-    model, found = choose_alpha(GuardOptions(), *words, with_dev=True)
+    model, found = choose_alpha(GuardOptions(alphas=(1.0, 0.75, 0.5, 0.25)), *words, with_dev=True)
     assert (str(model), found["alpha"]) == ("0.5", 0.5)
     assert [row["fits"] for row in found["tried"]] == [False, False, True, True]
     model, found = choose_alpha(GuardOptions(alphas=(1.0, 0.75)), *words, with_dev=True)

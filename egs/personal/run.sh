@@ -4,7 +4,7 @@
 #   bash egs/personal/run.sh --folder my_recordings --model_name openai/whisper-tiny --language en
 #
 # Stages, --stage to --stop_stage (0 to 2):
-#   0  read and divide the folder, and make a page that plays what looks wrong  -> EXP/data.html
+#   0  read and divide the folder: pages that play it all, and what looks wrong -> EXP/cuts/recordings.html, EXP/data.html
 #   1  measure the base, train, measure again, decide                           -> EXP/run
 #   2  the model that is to be used as CTranslate2 int8, beside itself in float -> EXP/device (extra ct2)
 #

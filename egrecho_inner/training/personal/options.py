@@ -73,7 +73,7 @@ class GuardOptions(Options, group="guard"):
     """Recordings of others: a folder like the one that is learned, or a manifest of cuts; null measures nothing."""
     budget: NonNegativeFloat = 0.01
     """What the error rate on them may rise by, as a fraction: 0.01 is one point."""
-    alphas: tuple[ClosedUnitInterval, ...] = (1.0, 0.75, 0.5, 0.25)
+    alphas: tuple[ClosedUnitInterval, ...] = (1.0, 0.8, 0.6, 0.4, 0.2)
     """Shares of the tuned weights that are tried, in this order."""
     limit: PositiveInt = 300
     """Recordings that are taken at most."""

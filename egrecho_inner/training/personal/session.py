@@ -8,6 +8,7 @@ In: a folder of recordings, a base. Out: the run folder:
     mixes/ALPHA/             base and tuned model mixed, where the tuned one forgot too much
     final/                   the model to use: the tuned one if it was adopted, else the base
     compare.json             every test recording, word by word, of both models
+    report.html              the same to look at and listen to
     report.json              written last; a run that has it is finished
     events.jsonl             phases and results as they came
 
@@ -28,6 +29,8 @@ from egrecho_inner.data.sources.folder_cuts import cut_folder
 from egrecho_inner.data.sources.splits import SPLITS
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
+from egrecho_inner.report.page import write_page
+from egrecho_inner.report.personal_page import result_page
 from egrecho_inner.runtime import files
 from egrecho_inner.runtime.events import NAME, Events
 from egrecho_inner.runtime.ledger import Ledger
@@ -160,8 +163,11 @@ class PersonalRun:
         write_json(self.outdir / "compare.json", compare_words(*pairs))
         if self.options.curve and not folds:
             found.curve = self.measure_curve(found)
+        report = self.report(found, decisive, verdict)
+        rows = compare_words(*pairs)["recordings"]
+        write_page(self.outdir / "report.html", result_page(report, rows, [self.cuts[name] for name in decisive]))
         self.events.add(verdict=verdict.word)
-        return self.report(found, decisive, verdict)
+        return report
 
     def prepare(self) -> FolderData:
         """Read and divide the folder, and write its cuts and those of the guard."""

@@ -249,6 +249,9 @@ def test_few_clips_are_folds(tmp_path: Path) -> None:
     assert sum(sizes) == 23
     assert max(sizes) - min(sizes) <= 1
     assert not list(folder.glob("*.csv"))
+    shown = (tmp_path / "cuts" / "recordings.html").read_text()
+    assert shown.count("<audio") == 23
+    assert "sentence number 7" in shown
 
 
 def test_words_read_many_times_are_not_parted(tmp_path: Path) -> None:
