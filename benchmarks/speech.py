@@ -1,22 +1,26 @@
-"""What the speed benchmarks share: real utterances, a model of Whisper tiny's dimensions, and interleaved timing.
+"""What the speed benchmarks share: utterances, a model with random weights of a named size, and interleaved timing.
 
-The model has tiny's dimensions, its vocabulary of 51,865 and random weights: no benchmark downloads anything, and speed
-does not depend on what the weights say. The tokenizer learns its entries from the utterances' own texts and is filled
-up to 50,257 of them, so that every special token has the id it has in the published models.
+No benchmark downloads anything, and speed does not depend on the weights' values. The tokenizer learns its entries from
+the utterances' own texts and is filled up to 50,257 of them, so that every special token has the id it has in the
+published models.
 """
 
 import argparse
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import soundfile
 import torch
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
@@ -27,11 +31,14 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 from transformers.utils import logging as transformers_logging
 
 from egrecho_inner.data.cuts.index import CutIndex
-from egrecho_inner.model.loading import random_model
+from egrecho_inner.model.loading import random_model, save_folder
+from egrecho_inner.model.options import SIZES
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
+from egrecho_inner.training.guards.memory import OutOfMemory
 
 ENTRIES = 50257  # of the published multilingual models
 END = "<|endoftext|>"
+WORDS = ("the", "speech", "of", "many", "people", "was", "kept", "in", "long", "rows", "until", "somebody", "came")
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 CONTROLS = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
 
@@ -56,6 +63,32 @@ def read_cuts(source: str, manifest: Path, limit: int) -> list[Cut]:
     cuts = [cut for cut, _ in zip(CutIndex(source), range(limit))] if Path(source).is_file() else kaldi(source, limit)  # noqa: B905
     CutSet.from_cuts(cuts).to_file(manifest)
     return cuts
+
+
+def made_cuts(folder: Path, n: int, mean: float = 8.0) -> Path:
+    """Write utterances of noise with the lengths and as many words as speech has, where no corpus is at hand.
+
+    Args:
+        folder: Gets `wav/` and the manifest.
+        n: Utterances.
+        mean: Seconds; the lengths are log-normal between 1 and 25 s.
+
+    Returns:
+        The manifest.
+    """
+    rng = np.random.default_rng(0)
+    cuts: list[Cut] = []
+    (folder / "wav").mkdir(parents=True)
+    for number in range(n):
+        seconds = round(float(np.clip(rng.lognormal(np.log(mean) - 0.15, 0.55), 1.0, 25.0)), 2)
+        path, name = folder / "wav" / f"{number:05d}.wav", f"{number:05d}"
+        soundfile.write(path, (0.05 * rng.standard_normal(round(seconds * 16000))).astype(np.float32), 16000)
+        words = " ".join(rng.choice(WORDS, size=round(2.5 * seconds)))
+        recording = Recording.from_file(path, recording_id=name)
+        spoken = SupervisionSegment(name, name, 0.0, recording.duration, text=words, language="en")
+        cuts.append(MonoCut(name, 0.0, recording.duration, 0, [spoken], recording=recording))
+    CutSet.from_cuts(cuts).to_file(folder / "cuts.jsonl")
+    return folder / "cuts.jsonl"
 
 
 def kaldi(folder: str, limit: int) -> list[Cut]:
@@ -103,6 +136,15 @@ def random_whisper(processor: WhisperProcessor, size: str = "tiny") -> Whisper:
     return model.eval()
 
 
+def model_folder(folder: Path, cuts: Sequence[Cut], size: str) -> Path:
+    """Return the folder of a random model of a named size below a folder, made where it is not there yet."""
+    place = folder / size
+    if not place.is_dir():
+        processor = make_processor(cuts, SIZES[size][-1])
+        save_folder(random_whisper(processor, size), processor, place, "longest")
+    return place
+
+
 def add_clock(parser: argparse.ArgumentParser) -> None:
     """Let the user choose the clock."""
     parser.add_argument(
@@ -119,11 +161,17 @@ def interleave(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, l
     Args:
         ways: From a name to a run that returns audio seconds per second.
         rounds: Times each is run.
+
+    Returns:
+        The speeds by name; NaN where the memory of a GPU did not suffice.
     """
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, run in ways.items():
-            speeds[name].append(run())
+            try:
+                speeds[name].append(run())
+            except (torch.OutOfMemoryError, OutOfMemory):
+                speeds[name].append(math.nan)
     return speeds
 
 
@@ -139,19 +187,27 @@ def show(
     Args:
         title: Line above.
         speeds: In `unit`, by name and round.
-        peer: The name that is 1.
+        peer: The name that is 1; without it the ratios are left out.
         *extra: Further columns: heading, and text by name.
         unit: Of the speeds.
     """
     rows = []
     for name, values in speeds.items():
-        ratios = sorted(value / other for value, other in zip(values, speeds[peer], strict=True))
-        spread = f"{ratios[0]:.1f} to {ratios[-1]:.1f}"
+        ratios = sorted(value / other for value, other in zip(values, speeds.get(peer, ()), strict=False))
+        spread = f"{ratios[0]:.1f} to {ratios[-1]:.1f}" if ratios else ""
+        times = f"{statistics.median(ratios):.1f}" if ratios else ""
         more = [column.get(name, "") for _, column in extra]
-        rows.append([name, f"{statistics.median(ratios):.1f}", spread, f"{statistics.median(values):.1f}", *more])
+        rows.append([name, times, spread, f"{statistics.median(values):.1f}", *more])
     headers = ["", "times the peer", "lowest, highest", unit, *(heading for heading, _ in extra)]
     print(f"\n{title}\n")
     print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True))
+
+
+def write_rows(path: str | None, rows: Iterable[dict[str, Any]]) -> None:
+    """Append rows to a file of JSON lines, for `gpu.py`; nothing without a path."""
+    if path:
+        with open(path, "a", encoding="utf-8") as out:
+            out.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def machine(*packages: str) -> str:

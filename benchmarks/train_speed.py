@@ -6,12 +6,14 @@
 
 The peer is what the Transformers guide writes: `WhisperFeatureExtractor`, every utterance padded to 30 s, batches of 8,
 `Seq2SeqTrainer`. The guide computes the features before training, so the peer's time does not contain them; ours reads
-and transforms the audio while it trains. Both train all weights in float32 with AdamW and clip gradients. The first
-step of every run is not counted. MFU: counted operations, padding included, over what the machine's matrix products do
+and transforms the audio while it trains. Both train all weights with AdamW and clip gradients; `--ways lora` trains an
+adapter, `zero2`, `zero3` and `fsdp` shard as config/ does (each alone, started by torchrun). The first steps of every
+run are not counted. MFU: counted operations, padding included, over what the maker of the GPU states
 (`training/flops.py`). `--profile` prints where our time goes.
 """
 
 import argparse
+import gc
 import os
 import shutil
 import tempfile
@@ -23,7 +25,7 @@ from typing import Any, Literal
 
 import torch
 from lhotse.cut import Cut
-from speech import CLOCKS, add_clock, interleave, machine, make_processor, quiet, random_whisper, read_cuts, show
+from speech import CLOCKS, add_clock, interleave, machine, model_folder, quiet, read_cuts, show, write_rows
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import (
@@ -38,14 +40,24 @@ from transformers import (
 from egrecho_inner.data.audio.features import SAMPLING_RATE
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.batches.options import BatchOptions, DataOptions
-from egrecho_inner.model.loading import load_model, save_folder
-from egrecho_inner.model.options import SIZES
+from egrecho_inner.model.adapters import add_adapter
+from egrecho_inner.model.loading import load_model, load_processor
+from egrecho_inner.model.options import SIZES, LoraOptions
 from egrecho_inner.training import flops
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
 from egrecho_inner.training.trainer import WhisperTrainer
 
+CUDA = torch.cuda.is_available()
 PEER = "Seq2SeqTrainer, batch 8, 30 s"
+WARM_UP = 3 if CUDA else 1  # steps; a GPU's allocator and libraries meet new shapes in the first ones
+PREPARED = 64  # utterances of the peer, whose features are in memory before it starts
+SHARDED = {
+    "zero2": {"deepspeed": "config/ds_zero2.json"},
+    "zero3": {"deepspeed": "config/ds_zero3.json"},
+    "fsdp": {"fsdp": "config/fsdp.yaml"},
+}
+WAYS = ("peer", "batch8", "full", "lora", "compiled", *SHARDED)
 
 
 def main() -> None:
@@ -54,44 +66,40 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="manifest of cuts, or Kaldi directory")
     parser.add_argument("--cuts", type=int, default=256, metavar="N", help="utterances")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times each way is run")
-    parser.add_argument("--steps", type=int, default=1, metavar="N", help="counted steps of the peer in a round")
-    parser.add_argument("--our_steps", type=int, default=3, metavar="N", help="counted steps of ours in a round")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="counted of each way in a round")
+    parser.add_argument("--max_duration", type=float, default=120.0, metavar="S", help="padded seconds of our batches")
     parser.add_argument("--size", default="tiny", choices=list(SIZES), help="dimensions, with random weights")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="autocast, for both")
-    parser.add_argument("--compile", action="store_true", help="one row more: torch.compile")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="of all ways")
+    parser.add_argument("--ways", nargs="+", default=["peer", "batch8", "full"], choices=WAYS, help="what is timed")
+    parser.add_argument("--models", metavar="DIR", help="keeps the random models for the next program")
+    parser.add_argument("--json", metavar="FILE", help="gets a line for every row, too")
     parser.add_argument("--profile", action="store_true", help="the ten dearest operations of ours")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="of torch, for both")
     add_clock(parser)
     options = parser.parse_args()
-    clock = CLOCKS[options.clock]
     quiet()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cuts = read_cuts(options.data, folder / "cuts.jsonl", options.cuts)
-        processor = make_processor(cuts, SIZES[options.size][-1])
-        save_folder(random_whisper(processor, options.size), processor, folder / "model", "longest")
-        task = Task(folder, processor, options.precision, clock)
-        ways = {
-            PEER: peer(task, cuts, options.steps),
-            "fit(), batch 8": ours(task, "fit(), batch 8", BatchOptions(None, 8), 4 * options.our_steps),
-            "fit(), 120 s": ours(task, "fit(), 120 s", BatchOptions(120.0), options.our_steps),
-        }
-        if options.compile:
-            name = "fit(), 120 s, torch.compile"
-            ways[name] = ours(task, name, BatchOptions(120.0), options.our_steps, compiled=True)
-        speeds = interleave(ways, options.rounds)
+        model = model_folder(Path(options.models or folder / "models"), cuts, options.size)
+        seconds = sum(cut.duration for cut in cuts) / len(cuts)
+        task = Task(folder, model, cuts, options.precision, options.seconds, CLOCKS[options.clock])
+        runs = dict(make_way(task, way, options.max_duration) for way in options.ways)
+        speeds = interleave(runs, options.rounds)
         if options.profile:
-            print(profiled(ours(task, "profiled", BatchOptions(120.0), options.our_steps)))
-    seconds = sum(cut.duration for cut in cuts) / len(cuts)
+            print(profiled(make_way(task, "full", options.max_duration)[1]))
     show(
         f"{len(cuts)} utterances of {seconds:.1f} s, {options.size} dimensions, {options.precision}, "
         f"{options.clock} time; {machine('accelerate')}",
         speeds,
         PEER,
-        ("MFU %", task.mfu),
-        ("peak GB", task.memory),
+        *(("MFU %", task.mfu), ("peak GB", task.memory), ("waits for data %", task.waits)),
     )
+    found = {name: {"MFU %": task.mfu.get(name, ""), "peak GB": task.memory.get(name, "")} for name in speeds}
+    found = {name: row | {"waits %": task.waits.get(name, "")} for name, row in found.items()}
+    rows = [{"task": f"train {options.size}", "way": name, "speeds": speeds[name], **found[name]} for name in speeds]
+    write_rows(options.json, rows)
 
 
 @dataclass
@@ -99,32 +107,54 @@ class Task:
     """What all ways are to do, and what was seen of them."""
 
     folder: Path
-    processor: WhisperProcessor
-    precision: Literal["fp32", "bf16"]
+    model: Path
+    cuts: list[Cut]
+    precision: Literal["fp32", "bf16", "fp16"]
+    seconds: float
     clock: Callable[[], float]
     mfu: dict[str, str] = field(default_factory=dict)
-    """Model FLOPs utilisation of the last round, by way."""
+    """Model FLOPs utilisation of the last round, by way; empty where the GPU's peak is not known."""
     memory: dict[str, str] = field(default_factory=dict)
     """Peak of the GPU's memory, by way; empty without one."""
+    waits: dict[str, str] = field(default_factory=dict)
+    """Share of the time in which the step waited for a batch, of our ways."""
+
+    def start(self) -> None:
+        """Free what the run before held, so that the peak is this one's."""
+        gc.collect()
+        if CUDA:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
 
     def finish(self, name: str, watch: "Watch") -> float:
         """Note what a run took; its audio seconds per second."""
-        if torch.cuda.is_available():
+        if CUDA:
             self.memory[name] = f"{torch.cuda.max_memory_allocated() / 1e9:.1f}"
-            torch.cuda.reset_peak_memory_stats()
-        most = flops.peak(torch.device("cuda" if torch.cuda.is_available() else "cpu"), self.precision)
+        most = flops.peak(torch.device("cuda" if CUDA else "cpu"), self.precision)
         if most:
             self.mfu[name] = f"{100 * watch.operations / watch.seconds / most:.0f}"
+        if watch.waited is not None:
+            self.waits[name] = f"{100 * watch.waited / watch.seconds:.1f}"
         return watch.audio / watch.seconds
+
+
+def make_way(task: Task, way: str, max_duration: float) -> tuple[str, Callable[[], float]]:
+    """Return a way's name in the table and its run."""
+    if way == "peer":
+        return PEER, peer(task)
+    batch = BatchOptions(None, 8) if way == "batch8" else BatchOptions(max_duration)
+    about = "batch 8" if way == "batch8" else f"{max_duration:g} s"
+    name = f"fit(), {about}" + ("" if way in ("batch8", "full") else f", {way}")
+    more = SHARDED.get(way, {"compile": True} if way == "compiled" else {})
+    return name, ours(task, name, batch, lora=way == "lora", **more)
 
 
 def profiled(run: Callable[[], float]) -> str:
     """Return a table of the operations that took most of a run's time."""
-    cuda = torch.cuda.is_available()
-    kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if cuda else [])]
+    kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if CUDA else [])]
     with torch.profiler.profile(activities=kinds) as profile:
         run()
-    order = "self_cuda_time_total" if cuda else "self_cpu_time_total"
+    order = "self_cuda_time_total" if CUDA else "self_cpu_time_total"
     return profile.key_averages().table(sort_by=order, row_limit=10, max_name_column_width=60)
 
 
@@ -147,44 +177,57 @@ class Padded(Dataset[dict[str, Any]]):
         return self.items[position]
 
 
-class Watch(TrainerCallback):
-    """Times all steps but the first, from end to end."""
+class Enough(Exception):
+    """Ends a run that has been timed, before it saves anything."""
 
-    def __init__(self, clock: Callable[[], float]):
-        self.clock = clock
+
+class Watch(TrainerCallback):
+    """Times the steps after the first ones, from end to end, until there are seconds enough."""
+
+    def __init__(self, task: Task):
+        self.clock, self.wanted = task.clock, task.seconds
         self.collated: deque[tuple[float, float]] = deque()
         """Audio seconds and operations of batches that are made and not yet trained on: the peer makes one ahead."""
-        self.seconds = self.audio = self.operations = self.ended = 0.0
+        self.seconds = self.audio = self.operations = self.began = 0.0
+        self.waited: float | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        now, (audio, operations) = self.clock(), self.collated.popleft()
-        if state.global_step > 1:
-            self.seconds += now - self.ended
+        audio, operations = self.collated.popleft()
+        if state.global_step > WARM_UP:
             self.audio += audio
             self.operations += operations
-        self.ended = now
+            if self.clock() - self.began < self.wanted:
+                return
+        if CUDA:
+            torch.cuda.synchronize()
+        if state.global_step <= WARM_UP:
+            self.began, self.waited = self.clock(), None if self.waited is None else 0.0
+        else:
+            self.seconds = self.clock() - self.began
+            raise Enough
 
 
 class Watched(WhisperTrainer):
     """Our trainer, with the same watch."""
 
     def get_batch_samples(self, *args: Any) -> tuple[list, Any]:
-        audio, operations = self.tally.audio, self.tally.flops
+        tally = self.tally
+        audio, operations, waited = tally.audio, tally.flops, tally.waited
         samples = super().get_batch_samples(*args)
-        self.watch.collated.append((self.tally.audio - audio, self.tally.flops - operations))
+        self.watch.collated.append((tally.audio - audio, tally.flops - operations))
+        self.watch.waited = (self.watch.waited or 0.0) + tally.waited - waited
         return samples
 
 
-def peer(task: Task, cuts: list[Cut], steps: int) -> Callable[[], float]:
+def peer(task: Task) -> Callable[[], float]:
     """Train as the guide does."""
-    folder, processor, counters = task.folder, task.processor, []
-    data = Padded(cuts[: 8 * (steps + 1)], processor)  # features of more would be computed for nothing
+    processor, counters = load_processor(str(task.model)), []
+    data = Padded(task.cuts[:PREPARED], processor)
     start = processor.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
 
     def run() -> float:
-        watch = Watch(task.clock)
+        task.start()
+        watch = Watch(task)
 
         def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
             features = [{"input_features": item["input_features"]} for item in items]
@@ -196,37 +239,45 @@ def peer(task: Task, cuts: list[Cut], steps: int) -> Callable[[], float]:
             return batch
 
         arguments = Seq2SeqTrainingArguments(
-            output_dir=str(folder / "peer"),
+            output_dir=str(task.folder / "peer"),
             per_device_train_batch_size=8,
-            max_steps=steps + 1,
+            max_steps=10**6,
             learning_rate=1e-5,
-            use_cpu=not torch.cuda.is_available(),
+            use_cpu=not CUDA,
             bf16=task.precision == "bf16",
+            fp16=task.precision == "fp16",
             save_strategy="no",
             remove_unused_columns=False,
             report_to="none",
             disable_tqdm=True,
             logging_strategy="no",
         )
-        model = WhisperForConditionalGeneration.from_pretrained(folder / "model")
+        model = WhisperForConditionalGeneration.from_pretrained(task.model)
         counters.append(flops.Counter(model))
         trainer = Seq2SeqTrainer(
             model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[watch]
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        return task.finish(PEER, watch)
+        try:
+            trainer.train()
+        except Enough:
+            return task.finish(PEER, watch)
+        raise AssertionError("training ended by itself")
 
     return run
 
 
-def ours(task: Task, name: str, batch: BatchOptions, steps: int, compiled: bool = False) -> Callable[[], float]:
-    """Train by fit()."""
-    folder, workers = task.folder, 8 if torch.cuda.is_available() else 1
-    more = {"compile": compiled, "precision": task.precision, "report_to": [], "rehearse": False}
+def ours(task: Task, name: str, batch: BatchOptions, lora: bool = False, **more: Any) -> Callable[[], float]:
+    """Train by fit(); `more` goes to TrainOptions."""
+    options = TrainOptions(
+        max_steps=10**6, eval_steps=10**6, workers=8 if CUDA else 1, precision=task.precision, report_to=[],
+        rehearse=False, **more,
+    )  # fmt: skip
+    adapt = None if not lora else lambda model, steps: add_adapter(model, LoraOptions(), steps, 0)
 
     def run() -> float:
-        outdir, watch = folder / "ours", Watch(task.clock)
+        task.start()
+        outdir, watch = task.folder / "ours", Watch(task)
 
         def watched(*args: Any) -> WhisperTrainer:
             trainer = Watched(*args)
@@ -234,20 +285,25 @@ def ours(task: Task, name: str, batch: BatchOptions, steps: int, compiled: bool 
             trainer.add_callback(watch)
             return trainer
 
-        fit(
-            load_model(str(folder / "model")),
-            task.processor,
-            outdir,
-            data=DataOptions(train=str(folder / "cuts.jsonl")),
-            batch=batch,
-            train=TrainOptions(max_steps=steps + 1, eval_steps=10**6, workers=workers, **more),
-            window=WindowOptions("longest"),
-            augment=None,
-            config="",
-            make_trainer=watched,
-        )
-        shutil.rmtree(outdir)
-        return task.finish(name, watch)
+        try:
+            fit(
+                load_model(str(task.model)),
+                load_processor(str(task.model)),
+                outdir,
+                data=DataOptions(train=str(task.folder / "cuts.jsonl")),
+                batch=batch,
+                train=options,
+                window=WindowOptions("longest"),
+                augment=None,
+                config="",
+                adapt=adapt,
+                make_trainer=watched,
+            )
+        except Enough:
+            return task.finish(name, watch)
+        finally:
+            shutil.rmtree(outdir, ignore_errors=True)
+        raise AssertionError("training ended by itself")
 
     return run
 

@@ -270,7 +270,7 @@ class Run:
         if folder is not None:
             logger.info("continuing from %s", folder)
         try:
-            with memory.faults_named():
+            with memory.faults_named(), devices.random_operations_named():
                 trainer.train(resume_from_checkpoint=str(folder) if folder else None)
         finally:
             for each in trainer.callback_handler.callbacks:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from launching import say
@@ -72,6 +73,7 @@ def run(task: str, replace: tuple[str, str] = ("", ""), **changes: Any) -> dict[
 
 
 if __name__ == "__main__":
-    pretend()
+    if not torch.cuda.is_available():
+        pretend()
     for task in sys.argv[4:]:
         say(task, **run(task, **TASKS[task]))

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -42,6 +42,7 @@ def train(
     dropout: float = 0.1,
     augment: AugmentOptions | None = AugmentOptions(volume=VolumeOptions()),
     max_skip_ratio: float = 0.01,
+    features: Literal["workers", "device"] = "workers",
     make_trainer: Callable[..., WhisperTrainer] = WhisperTrainer,
     **changes: Any,
 ) -> Path:
@@ -54,6 +55,7 @@ def train(
             module.dropout = dropout
     options = dataclasses.replace(TRAIN, **changes)
     data = DataOptions(train=str(cuts), dev=None if dev is None else str(dev), max_skip_ratio=max_skip_ratio)
+    data = dataclasses.replace(data, features=features)
     config = to_yaml({"data": data, "batch": batch, "train": options, "augment": augment, "lora": lora})
     adapt = None if lora is None else lambda base, steps: add_adapter(base, lora, steps, options.seed)
     return fit(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.state import AcceleratorState
 from deepspeed.accelerator import get_accelerator
 from launching import say
@@ -113,8 +114,9 @@ def lowest(name: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     tasks = {work.__name__: work for work in (bf16, kill, again, cache, lora, fp16, lowest)}
-    get_accelerator().is_fp16_supported = lambda: True  # slowly, but it is
-    arguments.check_options = lambda _: None  # refuses fp16 without a GPU
+    if not torch.cuda.is_available():
+        get_accelerator().is_fp16_supported = lambda: True  # slowly, but it is
+        arguments.check_options = lambda _: None  # refuses fp16 without a GPU
     for task in sys.argv[4:]:
         kind, _, config = task.partition(":")
         say(task, **tasks[kind](config))

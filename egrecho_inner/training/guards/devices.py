@@ -3,8 +3,10 @@
 In: the options of a run. Out: arguments that this machine can follow, a warning, or one error line.
 """
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -61,6 +63,25 @@ def use_deterministic_operations(wanted: bool | Literal["warn"]) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(True, warn_only=wanted == "warn")
+
+
+@contextlib.contextmanager
+def random_operations_named() -> Iterator[None]:
+    """Name an operation that `train.deterministic true` does not allow.
+
+    Raises:
+        ConfigError: Instead of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not found:
+            raise
+        raise ConfigError(
+            f"train.deterministic true: {operation} has no deterministic form on this device; do without what uses it "
+            "(train.ctc_weight, AdaLoRA), or train.deterministic warn"
+        ) from error
 
 
 def same_bits_need() -> dict[str, str]:
