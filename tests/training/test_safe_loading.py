@@ -133,10 +133,12 @@ def test_adapters_bring_no_code(
         assert code == 4 and "code of an adapter is never run" in line
         changed = {"auto_mapping": {"base_model_class": "Evil", "parent_library": "payload"}}
         (adapter / "adapter_config.json").write_text(json.dumps(config | changed))
-        run(merge_lora, [str(adapter), str(tmp_path / "merged")])  # we know what it is for: nobody is asked
+        code, line = refused(capsys, merge_lora, adapter, tmp_path / "merged")
+        assert code == 4 and "never run" in line
         assert "payload" not in sys.modules
     finally:
         sys.path.remove(str(tmp_path))
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
     weights = adapter / "adapter_model.safetensors"
     weights.unlink()
     torch.save({"base_model.model.x": Evil(pwned)}, adapter / "adapter_model.bin")
@@ -255,7 +257,7 @@ def test_an_index_made_by_another_vouches_for_nothing(
     evil = tmp_path / "evil.jsonl"
     evil.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.MonkeyPatch.context() as blind:
-        blind.setattr("egrecho_inner.data.cuts.index.check_line", lambda *_: None)
+        blind.setattr("egrecho_inner.data.cuts.columns.check_line", lambda *_: None)
         CutIndex(evil)
     assert reader.SUSPICIOUS
     code, line = refused(capsys, train_full, *training(model, evil, tmp_path / "run"))
