@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 from egrecho_inner.config import read_yaml
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.devices import auto_device
-from egrecho_inner.training.guards import devices
+from egrecho_inner.training.guards import devices, strategy
 from egrecho_inner.training.options import TrainOptions
 
 
@@ -99,10 +99,6 @@ def check_options(options: TrainOptions) -> None:
         raise ConfigError("train.fsdp and train.deepspeed exclude each other; give one")
     if options.optimizer == "lion" and options.deepspeed:
         raise ConfigError("train.optimizer lion is not known to DeepSpeed; use adamw, or train without train.deepspeed")
-    if options.nonfinite == "skip" and options.deepspeed:
-        raise ConfigError(
-            "train.nonfinite skip: DeepSpeed updates before it can be seen; use stop with train.deepspeed"
-        )
     if options.auto_halve and (options.deepspeed or options.fsdp):
         raise ConfigError(
             "train.auto_halve: under DeepSpeed and FSDP no process can leave a batch out alone; set batch.max_duration "
@@ -117,3 +113,8 @@ def check_options(options: TrainOptions) -> None:
         path = getattr(options, name)
         if path is not None and not Path(path).is_file():
             raise ConfigError(f"train.{name}: {path} does not exist; config/ has them")
+    if options.nonfinite == "skip" and options.deepspeed and strategy.zero_stage(options.deepspeed) == 0:
+        raise ConfigError(
+            f"train.nonfinite skip: without ZeRO DeepSpeed takes the step before it can be seen; {options.deepspeed} "
+            "asks for stage 0, use config/ds_zero1.json, or train.nonfinite stop"
+        )

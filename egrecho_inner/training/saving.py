@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
@@ -20,6 +19,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from egrecho_inner.errors import DataError, MachineError, ModelError
 from egrecho_inner.runtime.files import replace_folder
+from egrecho_inner.training import collectives
 from egrecho_inner.training.checkpoints import adalora
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.adalora import is_adalora
@@ -78,21 +78,11 @@ class SavingTrainer(Trainer):
         """
         trained = ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
         broken = next((name for name, weight in trained if not sharding.is_finite(weight)), None)
-        if any(broken := self.gathered(broken)):
-            name = next(filter(None, broken))
+        if name := next(filter(None, collectives.gather(broken)), None):
             raise DataError(
                 f"{name} holds NaN or infinite values at step {self.state.global_step}, which is not saved; lower "
                 "train.learning_rate; the same command continues from the last checkpoint"
             )
-
-    @staticmethod
-    def gathered(mine: Any) -> list[Any]:
-        """Return what every process has, by rank."""
-        if not dist.is_initialized():
-            return [mine]
-        everyone = [None] * dist.get_world_size()
-        dist.all_gather_object(everyone, mine)
-        return everyone
 
     def checkpoint_bytes(self) -> int:
         """Estimate a checkpoint: the weights that are saved, and what the optimizer keeps of those that are trained."""

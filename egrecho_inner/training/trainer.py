@@ -267,7 +267,8 @@ class WhisperTrainer(EvaluatingTrainer):
         write_json(path, {"step": step, "grad_norm": str(norm), "ids": self.tally.ids})
         if self.options.nonfinite == "skip" and self.tally.nonfinite <= self.options.nonfinite_limit:
             logger.warning("the gradient norm is %s at step %d: no update; its cuts are in %s", norm, step, path)
-            model.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
+            if not self.is_deepspeed_enabled:  # which has left the step out already
+                model.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
             return
         count = f" (number {self.tally.nonfinite} of this run)" if self.options.nonfinite == "skip" else ""
         raise DataError(

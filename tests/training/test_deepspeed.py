@@ -27,7 +27,7 @@ def found(words: list[Path]) -> dict[str, dict]:
     tasks = ["bf16:zero1", "bf16:zero2", "bf16:zero3", "cache:zero2", "cache:zero3", "lora:zero2", "lora:zero3"]
     found = results(launch("zero.py", *words, *tasks, "kill:zero2"), killed=True)
     found |= results(launch("zero.py", *words, "again:zero2", "kill:zero3"), killed=True)
-    tasks = ["again:zero3", "fp16:zero2", "fp16:zero3", "lowest:zero2", "lowest:zero3"]
+    tasks = ["again:zero3", "fp16:zero2", "fp16:zero3", "lowest:zero2", "lowest:zero3", "nan:zero2", "nan:zero3"]
     return found | results(launch("zero.py", *words, *tasks))
 
 
@@ -73,6 +73,19 @@ def test_fp16_leaves_steps_out_until_its_scale_fits(found: dict[str, dict], name
     assert not any(row["learning_rate"][: overflows + 1]), "the schedule waits for the first step taken"
     assert row["learning_rate"][-1] > 0 and row["eval_loss"][-1] < row["eval_loss"][0]
     assert "fp16 loss scale fell to its minimum" in found[f"lowest:{name}"]["error"]
+
+
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_a_gradient_that_is_not_finite_changes_no_weight(found: dict[str, dict], name: str) -> None:
+    row = found[f"nan:{name}"]
+    assert row["unchanged"] and row["nonfinite"] == [1]
+    assert "the gradient norm is inf at step 5" in row["error"]
+
+
+def test_without_zero_nothing_can_be_skipped(words: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "plain.json").write_text("{}")
+    with pytest.raises(ConfigError, match="without ZeRO DeepSpeed takes the step before it can be seen"):
+        train(words[0], tmp_path / "run", deepspeed=str(tmp_path / "plain.json"), nonfinite="skip")
 
 
 def test_adalora_is_refused_where_gradients_are_sharded(words: list[Path], tmp_path: Path) -> None:

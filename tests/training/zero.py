@@ -112,8 +112,30 @@ def lowest(name: str) -> dict[str, Any]:
     return {}
 
 
+def nan(name: str) -> dict[str, Any]:
+    """A loss that is not a number in the last step: left out, and then a stop."""
+    kept = WhisperTrainer.compute_loss
+
+    def broken(self: WhisperTrainer, *args: Any, **kwargs: Any) -> Any:
+        loss = kept(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step == 5 else loss
+
+    WhisperTrainer.compute_loss = broken
+    row: dict[str, Any] = {}
+    try:
+        last = run(out / f"nan-{name}", shipped(name), nonfinite="skip", eval_steps=1, metric="loss")
+        row["unchanged"] = same(last, last.with_name("checkpoint-5"))
+        row["nonfinite"] = lines(out / f"nan-{name}", "nonfinite")
+        run(out / f"stop-{name}", shipped(name))
+    except DataError as error:
+        row["error"] = str(error)
+    finally:
+        WhisperTrainer.compute_loss = kept
+    return row
+
+
 if __name__ == "__main__":
-    tasks = {work.__name__: work for work in (bf16, kill, again, cache, lora, fp16, lowest)}
+    tasks = {work.__name__: work for work in (nan, bf16, kill, again, cache, lora, fp16, lowest)}
     if not torch.cuda.is_available():
         get_accelerator().is_fp16_supported = lambda: True  # slowly, but it is
         arguments.check_options = lambda _: None  # refuses fp16 without a GPU

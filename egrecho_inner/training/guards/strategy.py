@@ -34,11 +34,15 @@ DEEPSPEED_MIN_SCALE = "loss scale already at minimum"
 def asked(options: TrainOptions, world_size: int) -> str:
     """Name the strategy that options and launcher ask for."""
     if options.deepspeed:
-        stage = json.loads(Path(options.deepspeed).read_text()).get("zero_optimization", {}).get("stage", 0)
-        return f"DeepSpeed ZeRO-{stage}"
+        return f"DeepSpeed ZeRO-{zero_stage(options.deepspeed)}"
     if options.fsdp:
         return "FSDP2"
     return "DDP" if world_size > 1 else "single"
+
+
+def zero_stage(config: str) -> int:
+    """Return the ZeRO stage of a DeepSpeed configuration."""
+    return json.loads(Path(config).read_text(encoding="utf-8")).get("zero_optimization", {}).get("stage", 0)
 
 
 def in_force(trainer: Any) -> str:
