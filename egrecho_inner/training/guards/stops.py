@@ -76,7 +76,8 @@ class Stops:
         self.reason, self.noticed = signal.Signals(number).name, now
         if self.nothing_to_lose:
             raise Interrupted(f"{self.reason}: stopped during evaluation, after saving; the same command continues")
-        os.write(2, f"{self.reason}: saving after this step; Ctrl-C (again) leaves at once\n".encode())
+        if os.environ.get("RANK", "0") == "0":  # all processes get the signal
+            os.write(2, f"{self.reason}: saving after this step; Ctrl-C (again) leaves at once\n".encode())
 
     def asked(self) -> bool:
         """Return whether this process knows of a reason to stop."""
