@@ -63,6 +63,11 @@ class LoraOptions(Options, group="lora"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.method == "adalora" and self.init_r <= self.r:
+            raise ConfigError(
+                f"lora.init_r {self.init_r} and lora.r {self.r} leave AdaLoRA no rank to take away; expected init_r to "
+                "be more than r, half as much again for example"
+            )
         if self.method == "adalora" and self.warmup + self.settle >= 1:
             raise ConfigError(
                 f"lora.warmup {self.warmup:g} and lora.settle {self.settle:g} leave AdaLoRA no steps between them; "

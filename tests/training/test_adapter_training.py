@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from tiny import speech_cuts, tiny_model, tiny_processor
 
 from egrecho_inner.data.batches.options import BatchOptions, DataOptions
+from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.adapters import add_adapter
 from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.training.checkpoints import adalora
@@ -89,6 +90,11 @@ def test_the_penalty_counts_once_in_a_step_however_it_is_divided(cuts: str, tmp_
         train(cuts, tmp_path / str(size), lora, max_steps=1, accumulation=accumulation, batch_size=size)
         norms.append(metrics(tmp_path / str(size))[0]["grad_norm"])
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_adalora_without_a_rank_to_take_away_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"lora.init_r 4 and lora.r 4 .*more than r"):
+        LoraOptions("adalora", r=4, init_r=4)
 
 
 def test_an_overflow_does_not_reach_adaloras_scores() -> None:
