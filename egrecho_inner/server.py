@@ -73,6 +73,7 @@ def serve(
 
         from egrecho_inner.serve.app import make_app
         from egrecho_inner.serve.engines import make_engines
+        from egrecho_inner.serve.patience import PatientProtocol
         from egrecho_inner.serve.single import hold
     except ImportError as error:
         raise ConfigError(f"egrecho serve needs {error.name}: pip install 'egrecho[serve]'") from error
@@ -98,7 +99,7 @@ def serve(
         uvicorn.run(
             app, host=settings.host, port=port, log_level="warning", access_log=False, server_header=False,
             proxy_headers=True, forwarded_allow_ips=proxies, timeout_keep_alive=15, limit_concurrency=500,
-            timeout_graceful_shutdown=3,
+            timeout_graceful_shutdown=3, http=PatientProtocol,
         )  # fmt: skip
 
 

@@ -89,9 +89,11 @@ def running(settings: Settings, engines: dict[str, Any] | None = None) -> Iterat
 
     from egrecho_inner.serve.app import make_app
     from egrecho_inner.serve.engines.local import LocalEngine
+    from egrecho_inner.serve.patience import PatientProtocol
 
     app = make_app(settings, engines or {"local": LocalEngine()})
-    config = uvicorn.Config(app, host="127.0.0.1", port=settings.port, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, host="127.0.0.1", port=settings.port, log_level="warning", timeout_graceful_shutdown=1,
+                            http=PatientProtocol)  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -121,6 +121,30 @@ def test_a_client_that_falls_silent_is_let_go(shared: Running) -> None:
     untouched(shared)
 
 
+def test_a_head_that_never_ends_is_not_waited_for(
+    make_server: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from egrecho_inner.serve.patience import PatientProtocol
+
+    monkeypatch.setattr(PatientProtocol, "head_seconds", 1.0)
+    server = make_server()
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.settings.port), timeout=10) as connection:
+        with contextlib.suppress(ConnectionError):
+            for letter in b"GET /status HTTP/1.1\r\nX-Slow: " + b"x" * 100:
+                connection.sendall(bytes([letter]))
+                time.sleep(0.1)
+                if time.monotonic() - began > 8:
+                    break
+        assert time.monotonic() - began < 8
+    for _ in range(12):  # a connection that is used again and again stays
+        time.sleep(0.2)
+        assert server.client.get("/healthz").status_code == 200
+    watcher = server.client.get(f"/v1/jobs/{(id := server.post(epochs=30).json()['id'])}/events", timeout=60)
+    assert "succeeded" in watcher.text  # a long answer is no reason
+    assert server.job(id)["state"] == "succeeded"
+
+
 def test_an_upload_that_is_cut_off_leaves_nothing(shared: Running) -> None:
     head = (
         f"POST /training HTTP/1.1\r\nHost: 127.0.0.1:{shared.settings.port}\r\nContent-Length: 1000000\r\n"
