@@ -56,7 +56,7 @@ def evaluate(
         outdir: Folder of the results; with several sets, one folder in it for each.
         cuts: Manifest of cuts, or a list of them; NAME=PATH names a set other than by its file.
         normalizer: Applied to both sides before scoring: none, whisper-basic, whisper-english, marks-preserving,
-            open-asr-leaderboard; auto is the right one for the language.
+            open-asr-leaderboard-rules; auto is the right one for the language.
         metric: Word or character errors; auto takes characters where words have no spaces between them.
         decode: How to search.
         device: cpu, cuda, cuda:1, ...; auto is a GPU where there is one.

@@ -8,8 +8,7 @@ openai-whisper's). Whisper's basic normaliser puts a space in place of every com
 vocalised Arabic words to pieces and makes the error rate look too low (https://arxiv.org/abs/2409.02449):
 `marks-preserving` is for these.
 
-Left out: the table of first-name variants ("allan" = "allen") that the Open ASR Leaderboard also folds; number words
-outside English.
+Left out: number words outside English.
 """
 
 import difflib
@@ -25,12 +24,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from transformers.models.whisper import english_normalizer as whisper
-
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.text.languages import NO_SPACE_LANGUAGES
 
-NORMALIZERS = ("none", "whisper-basic", "whisper-english", "marks-preserving", "open-asr-leaderboard")
+NORMALIZERS = ("none", "whisper-basic", "whisper-english", "marks-preserving", "open-asr-leaderboard-rules")
 
 # Whisper's languages whose letters NFKC composes, so that whisper-basic leaves them whole. Not Turkish and Azerbaijani:
 # lower-casing İ leaves a combining dot.
@@ -74,7 +71,7 @@ def get_normalizer(name: str, language: str | None = None) -> Normalizer:
         near = difflib.get_close_matches(name, NORMALIZERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"normalizer: {name!r} is not known; expected one of {', '.join(NORMALIZERS)}{hint}")
-    if name in ("whisper-english", "open-asr-leaderboard") and language not in (None, "en"):
+    if name in ("whisper-english", "open-asr-leaderboard-rules") and language not in (None, "en"):
         logging.getLogger(__name__).warning(
             "normaliser %s is for English and drops diacritics; for language %s take %s",
             *(name, language, default_normalizer(language)),
@@ -102,15 +99,19 @@ def _build(name: str, language: str | None) -> tuple[str, Callable[[str], str]]:
     if name == "marks-preserving":
         fold = _fold_turkish if language in ("tr", "az") else str.casefold
         return "1", functools.partial(preserve_marks, fold=fold)
+    from transformers.models.whisper import english_normalizer as whisper  # a second, which -h need not pay
+
     transformers = f"transformers {importlib.metadata.version('transformers')}"
     if name == "whisper-basic":
         return transformers, _stripped(whisper.BasicTextNormalizer())
     spellings, source = _english_spellings()
     if name == "whisper-english":
         return f"{transformers}, spellings {source}", _stripped(whisper.EnglishTextNormalizer(spellings))
+    from egrecho_inner.text import leaderboard
+
     return (
-        f"2026-07 without name variants, {transformers}, spellings {source}",
-        _stripped(_LeaderboardNormalizer(spellings)),
+        f"rules of {leaderboard.STATE}, {transformers}, spellings {source}, no name variants",
+        _stripped(leaderboard.LeaderboardRules(spellings)),
     )
 
 
@@ -172,68 +173,3 @@ def preserve_marks(text: str, fold: Callable[[str], str] = str.casefold) -> str:
 
 def _fold_turkish(text: str) -> str:
     return text.replace("I", "ı").replace("İ", "i").casefold()
-
-
-# open-asr-leaderboard -------------------------------------------------------------------------------------------------
-
-_COMPOUNDS = {
-    "et cetera": "etc",
-    "al right": "alright",
-    "all right": "alright",
-    "how ever": "however",
-    "wi fi": "wifi",
-    "hi fi": "hifi",
-    "lo fi": "lofi",
-    "sci fi": "scifi",
-    "e mail": "email",
-    "e book": "ebook",
-    "e commerce": "ecommerce",
-    "x ray": "xray",
-    "t shirt": "tshirt",
-    "a m": "am",
-    "p m": "pm",
-    "o k": "okay",
-}
-_FILLERS = "hmm mm mhm mmm uh um ah aha ahh ahm eh ehehe em hm huh hum mhum uhm umm uhuh"
-_CONTRACTED_IS = r"\b(it|he|she|what|that|who|here|there|how|when|where|why|this)'s\b"
-
-
-class _LeaderboardNormalizer(whisper.EnglishTextNormalizer):
-    """Whisper's English normaliser with the leaderboard's changes (state of July 2026).
-
-    More fillers; "'s" is "is" only after a pronoun or question word; compounds are joined before numbers are read, and
-    runs of single letters or digits after spellings ("b b c" is "bbc").
-    """
-
-    def __init__(self, spellings: dict[str, str]) -> None:
-        super().__init__(spellings | {"ok": "okay", "kay": "okay", "etcetera": "etc"})
-        self.ignore_patterns = rf"\b({_FILLERS.replace(' ', '|')})\b"
-        # The order of the rules matters, so the changed one takes the place of the old.
-        self.replacers = dict(
-            (_CONTRACTED_IS, r"\1 is") if rule[0] == r"'s\b" else rule for rule in self.replacers.items()
-        )
-        numbers, spell = self.standardize_numbers, self.standardize_spellings
-        self.standardize_numbers = lambda text: numbers(_join_compounds(text))
-        self.standardize_spellings = lambda text: _join_single_characters(spell(text))
-
-
-_COMPOUND = re.compile(r"\b(" + "|".join(key.replace(" ", r"\s+") for key in _COMPOUNDS) + r")\b")
-
-
-def _join_compounds(text: str) -> str:
-    return _COMPOUND.sub(lambda match: _COMPOUNDS[" ".join(match.group().split())], text)
-
-
-def _join_single_characters(text: str) -> str:
-    """Join runs of single letters or digits: two or more, three or more where "a" or "i" may be a word."""
-    joined: list[str] = []
-    run: list[str] = []
-    for word in [*text.split(), ""]:
-        if len(word) == 1 and word.isalnum():
-            run.append(word)
-            continue
-        enough = 3 if {"a", "i"} & set(run) else 2
-        joined += ["".join(run)] if len(run) >= enough else run
-        joined.append(word)
-        run = []
-    return " ".join(joined[:-1])
