@@ -69,7 +69,8 @@ def test_fp16_leaves_steps_out_until_its_scale_fits(found: dict[str, dict], name
     row = found[f"fp16:{name}"]
     overflows = sum(math.isinf(norm) for norm in row["grad_norm"])
     assert 1 <= overflows <= 7 and all(math.isinf(norm) for norm in row["grad_norm"][:overflows])
-    assert row["nonfinite"][-1] == overflows
+    assert row["nonfinite"][8] == overflows and len(row["loss"]) == 11
+    assert math.isfinite(row["grad_norm"][9]), "the scale is that of the checkpoint, not the first one"
     assert not any(row["learning_rate"][: overflows + 1]), "the schedule waits for the first step taken"
     assert row["learning_rate"][-1] > 0 and row["eval_loss"][-1] < row["eval_loss"][0]
     assert "fp16 loss scale fell to its minimum" in found[f"lowest:{name}"]["error"]

@@ -95,9 +95,10 @@ def lora(name: str) -> dict[str, Any]:
 
 
 def fp16(name: str) -> dict[str, Any]:
-    """An initial scale that is too large: steps are left out until it has come down."""
+    """An initial scale that is too large: steps are left out until it has come down; a longer run goes on with it."""
     place = out / f"fp16-{name}"
-    run(place, shipped(name, initial_scale_power=20, hysteresis=1), "fp16", augment=None, max_steps=9)
+    for steps in (9, 11):
+        run(place, shipped(name, initial_scale_power=20, hysteresis=1), "fp16", augment=None, max_steps=steps)
     row = {key: lines(place, key) for key in ("grad_norm", "learning_rate", "loss", "eval_loss", "nonfinite")}
     return row
 
