@@ -23,10 +23,9 @@ from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set, processes
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import read_config
-from egrecho_inner.results.errs import write_errs
-from egrecho_inner.results.scores import Scored, hypothesis_rows, read_references, results, score_set
+from egrecho_inner.results.scores import Scored, hypothesis_rows, read_references, results, score_set, write_set
 from egrecho_inner.results.tables import averages, sets_table
-from egrecho_inner.runtime.files import to_line, write_json, write_jsonl, write_text
+from egrecho_inner.runtime.files import write_json, write_text
 from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.normalize import get_normalizer
 from egrecho_inner.text.scoring import percent, pool
@@ -82,6 +81,7 @@ def evaluate(
             scored[name] = score_set(references[name], decoded.hypotheses, normalizer, metric)
             summary = results(scored[name], list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
             write_set(folder, scored[name], hypothesis_rows(references[name], decoded.hypotheses), summary)
+            remove_logs(folder)
             written[name] = summary
             tell(name, summary)
         if rank == 0:
@@ -127,15 +127,6 @@ def check_model(path: str) -> int:
             f"egrecho merge-lora-whisper --adapter {path} --outdir MERGED, then --model_path MERGED"
         )
     return int(read_config(path).num_mel_bins)
-
-
-def write_set(folder: Path, scored: Scored, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
-    """Write what belongs to one set, results.json last: where it is, all is."""
-    (folder / "results.json").unlink(missing_ok=True)
-    write_jsonl(folder / "hyps.jsonl", map(to_line, rows))
-    write_errs(folder / "errs.txt", scored.pairs, scored.score, f"normaliser {scored.normalizer.name}")
-    write_json(folder / "results.json", summary, indent=2)
-    remove_logs(folder)
 
 
 def tell(name: str, summary: Mapping[str, Any]) -> None:

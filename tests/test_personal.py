@@ -88,6 +88,16 @@ def test_a_run_goes_from_folder_to_verdict(folder: Path, base: Path, tmp_path: P
         go(folder, tmp_path / "me", base, "--tune.seed", "3")
 
 
+def test_a_language_that_nobody_names_is_detected(folder: Path, base: Path, tmp_path: Path) -> None:
+    words = [str(folder), str(tmp_path / "me"), "--model_path", str(base), *SMALL[:-2]]
+    personal(**parse(personal, words))
+    report = json.loads((tmp_path / "me" / "report.json").read_text())
+    note = next(note for note in report["notes"] if note.startswith("the language is "))
+    code = note.split()[3].rstrip(":")
+    rows = (tmp_path / "me" / "base" / "test" / "hyps.jsonl").read_text().splitlines()
+    assert {json.loads(row)["decoded_as"] for row in rows} == {code}
+
+
 def test_only_the_encoder_is_trained_by_default(folder: Path, base: Path, tmp_path: Path) -> None:
     go(folder, tmp_path / "me", base, "--tune.learning_rate", "0.01")
     before, after = (load_file(path / "model.safetensors") for path in (base, tmp_path / "me/train/encoder/final"))

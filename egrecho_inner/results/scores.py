@@ -7,6 +7,7 @@ differently has one score over all with what suits all (marks-preserving, charac
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from lhotse.cut import Cut
@@ -15,7 +16,9 @@ from egrecho_inner.data.audio.store import check_stored
 from egrecho_inner.data.cuts.fields import cut_language, reference_of
 from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.errors import DataError
+from egrecho_inner.results.errs import write_errs
 from egrecho_inner.results.hypothesis import Hypothesis, to_row
+from egrecho_inner.runtime.files import to_line, write_json, write_jsonl
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.normalize import Normalizer, default_metric, default_normalizer, get_normalizer
 from egrecho_inner.text.scoring import Score, match_ids, score
@@ -215,6 +218,14 @@ def hypothesis_rows(references: Sequence[Reference], hypotheses: Mapping[str, Hy
         first = {"id": row.pop("id"), "ref": ref.text, "hyp": text, "language": ref.language, "speaker": ref.speaker}
         rows.append({**first, "duration": row.pop("duration"), "decoded_as": decoded_as, **row})
     return rows
+
+
+def write_set(folder: Path, scored: Scored, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    """Write what belongs to one set, results.json last: where it is, all is."""
+    (folder / "results.json").unlink(missing_ok=True)
+    write_jsonl(folder / "hyps.jsonl", map(to_line, rows))
+    write_errs(folder / "errs.txt", scored.pairs, scored.score, f"normaliser {scored.normalizer.name}")
+    write_json(folder / "results.json", summary, indent=2)
 
 
 def from_hypothesis_row(row: Mapping[str, Any]) -> Hypothesis:

@@ -4,6 +4,7 @@ In: a model folder, cuts. Out: `results.json`, `hyps.jsonl` and `errs.txt` as `e
 tools read them; a `Verdict` from the paired bootstrap; the one-line texts that the specification's archive holds.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.hypotheses import remove_logs
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set
-from egrecho_inner.results.errs import write_errs
-from egrecho_inner.results.scores import hypothesis_rows, read_references, results, score_set
+from egrecho_inner.decoding.transcribe import transcribe
+from egrecho_inner.model.loading import load_model, load_processor
+from egrecho_inner.results.scores import hypothesis_rows, read_references, results, score_set, write_set
 from egrecho_inner.runtime import files
-from egrecho_inner.runtime.files import to_line, write_jsonl
 from egrecho_inner.text.alignment import align, tokenize
 from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
 from egrecho_inner.text.scoring import Score, match_ids, percent, score
@@ -62,11 +63,24 @@ def assess(
     decoded = decode_set(decoder, index, references, folder)
     scored = score_set(references, decoded.hypotheses, scoring.normalizer, scoring.metric)
     summary = results(scored, list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
-    write_jsonl(folder / "hyps.jsonl", map(to_line, hypothesis_rows(references, decoded.hypotheses)))
-    write_errs(folder / "errs.txt", scored.pairs, scored.score, f"normaliser {scored.normalizer.name}")
-    write_json(folder / "results.json", summary)
+    write_set(folder, scored, hypothesis_rows(references, decoded.hypotheses), summary)
     remove_logs(folder)
     return Assessed(folder, scored.score, scored.pairs, scored.normalizer.name)
+
+
+def detect_language(model: str, cuts: Path, most: int = 30) -> tuple[str | None, float, int]:
+    """Let a model detect the language of some recordings.
+
+    Returns:
+        The code that is found most (None for a model that knows only English), its share, of how many recordings.
+    """
+    index = CutIndex(cuts)
+    place = choose_place("auto", "auto")
+    whisper = load_model(model, place.dtype).to(place.device).eval()
+    positions = range(min(most, len(index)))
+    found = transcribe(whisper, load_processor(model), index, DecodeOptions(max_new_tokens=1), positions=positions)
+    ((code, count),) = Counter(each.language for each in found).most_common(1)
+    return code, count / len(positions), len(positions)
 
 
 def judge(base: Sequence[Assessed], tuned: Sequence[Assessed]) -> Verdict:

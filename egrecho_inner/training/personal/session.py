@@ -20,7 +20,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from egrecho_inner.training.personal.assess import (
     about,
     assess,
     compare_words,
+    detect_language,
     judge,
     write_json,
     write_text,
@@ -139,6 +140,8 @@ class PersonalRun:
         """Prepare, measure, train, choose, measure, decide."""
         self.events.phase("preparing training")
         found = Findings(self.prepare().notes)
+        if self.language is None:
+            found.notes.append(self.detect_language())
         folds = sorted(name for name in self.cuts if name.startswith("fold"))
         sets = folds or ["dev", "test"]
         self.events.phase("running base model evaluation")
@@ -188,6 +191,12 @@ class PersonalRun:
             raise DataError(f"{data.folder}: no recording is in {' and '.join(missing)}; see {missing[0]}_files.csv")
         self.cuts |= open_guard(self.guard, place, self.language)
         return data
+
+    def detect_language(self) -> str:
+        """Let the base detect the language of some recordings, and take what it finds most; return what was found."""
+        code, share, count = detect_language(self.base, next(iter(self.cuts.values())))
+        self.language, self.way = code, replace(self.way, language=code)
+        return f"the language is {code}: the base finds it in {100 * share:.0f} % of {count} recordings"
 
     def measure(self, model: Path | str, name: str, part: str) -> Assessed:
         """Evaluate a model on one set."""

@@ -115,7 +115,8 @@ def tune(
         load_processor(way.base),
     )
     sources = [str(path) for path in train]
-    data = DataOptions(sources, str(dev) if dev else None, way.language, normalizer=way.normalizer)
+    data = DataOptions(sources, str(dev) if dev else None, way.language, max_skip_ratio=0.1,
+                       normalizer=way.normalizer)  # fmt: skip
     cuts = CutList(sources)
     batch, window = batch_options(options, cuts), window_options(options)
     plan = BatchPlan(cuts.durations, batch, options.seed, padded_share=window.padded_share)
