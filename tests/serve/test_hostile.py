@@ -585,7 +585,7 @@ def test_faults_show_nothing_of_the_inside(
     server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
-        raise RuntimeError("secret /root/path")
+        raise RuntimeError("secret /home/someone/path")
 
     monkeypatch.setattr(server.service.store, "newest", broken)
     answer = server.client.get("/v1/jobs")
