@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from egrecho_inner.config import run
+from egrecho_inner.config_types import PositiveFloat
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.serve.engines import make_engines
 from egrecho_inner.serve.engines.base import Engine, EngineError
@@ -43,7 +44,7 @@ def on_demand(
     options: list[str] | None = None,
     work: str = "exp/on_demand",
     keep: bool = False,
-    price: float | None = None,
+    price: PositiveFloat | None = None,
     slurm: SlurmOptions = SlurmOptions(),
 ) -> None:
     """Personalise a model on GPUs elsewhere: run, list, download, delete.

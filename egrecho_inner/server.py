@@ -41,7 +41,7 @@ def serve(
     tensorboard: bool = True,
     slurm: SlurmOptions | None = None,
     modal: bool = False,
-    prices: dict[str, float] | None = None,
+    prices: dict[str, PositiveFloat] | None = None,
 ) -> None:
     """Serve trainings of personal models.
 

@@ -55,7 +55,7 @@ def plausible(name: str, hint: Any) -> str:
     if get_origin(first) is Literal:
         return str(inner[0])
     if get_origin(first) is dict:
-        return "{name: path}"
+        return f"{{name: {plausible('', inner[1])}}}"
     if get_origin(first) in (list, tuple):
         count = len(inner) if get_origin(first) is tuple and ... not in inner else 1
         return f"[{', '.join([plausible('', inner[0])] * count)}]"
