@@ -15,12 +15,9 @@ from pathlib import Path
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.averaging import average_weights
-from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
 from egrecho_inner.model.options import Window
 from egrecho_inner.runtime.files import working_folder, write_json
 from egrecho_inner.training.checkpoints import folder as checkpoint
-from egrecho_inner.training.checkpoints.card import TRAINING, write_card
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +43,10 @@ def average(
         ConfigError: Too few models, weights that do not fit them, or an output folder in use.
         ModelError: The models are not of one shape.
     """
+    from egrecho_inner.model.averaging import average_weights
+    from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
+    from egrecho_inner.training.checkpoints.card import TRAINING, write_card
+
     folders = [Path(model) for model in models]
     if len(folders) == 1:
         folders = checkpoints_of(folders[0], last)

@@ -7,28 +7,27 @@ time of change, and the settings. Repeated, only shards are computed of which on
 Left out: several archives per worker; the number of jobs must not change a byte of the result.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
-
-import torch
-from lhotse import MonoCut
+from typing import TYPE_CHECKING, Literal
 
 from egrecho_inner.config import run
-from egrecho_inner.config_types import ClosedUnitInterval, PositiveInt, TickPower
-from egrecho_inner.data.audio.features import TAIL_FRAMES, log_mel
-from egrecho_inner.data.audio.load import load_audio
-from egrecho_inner.data.audio.store import TICK_POWER, FeatureArchive, bytes_per_hour
-from egrecho_inner.data.cuts.index import CutIndex
-from egrecho_inner.data.cuts.inputs import parts_of, timed_runs
+from egrecho_inner.config_types import TICK_POWER, ClosedUnitInterval, PositiveInt, TickPower
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.runtime.executor import map_unordered
 from egrecho_inner.runtime.files import free_space, read_lines, to_line, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.runtime.passes import Fault, Pass, Shard, watched
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+    from egrecho_inner.data.cuts.index import CutIndex
 
 EXTRACTOR = "egrecho-log-mel-1"  # changes when the same wave would give other values
 SHARDS = 64  # of a corpus of some size: enough work for as many cores
@@ -61,6 +60,9 @@ def compute_features(
         max_skip_ratio: Largest share of cuts that may have no usable audio.
         ledger: File that names what was left out and why; by default `skipped.jsonl` beside `out`.
     """
+    from egrecho_inner.data.audio.store import bytes_per_hour
+    from egrecho_inner.data.cuts.index import CutIndex
+
     if not Path(cuts).exists():
         raise DataError(f"{cuts}: no such file; make the cuts first (egrecho make-cuts)")
     place = Path(out)
@@ -96,6 +98,8 @@ compute_features.positional = ["cuts", "out"]
 
 def make_pass(index: CutIndex, out: Path, settings: dict[str, str | int]) -> Pass:
     """Divide a manifest into shards by its seconds alone: the number of jobs does not change a byte of the result."""
+    from egrecho_inner.data.cuts.inputs import parts_of, timed_runs
+
     seconds = min(max(float(index.durations.sum()) / SHARDS, SHORTEST_SHARD), LONGEST_SHARD)
     parts = parts_of(index, timed_runs(index.durations.tolist(), seconds))
     folder, stage = Path(settings["storage"]), f"features {plain_name(out)}"
@@ -116,6 +120,12 @@ class Task:
 
 def compute_shard(task: Task) -> int:
     """Compute and store the features of one shard; return the number of cuts that have them."""
+    import torch
+
+    from egrecho_inner.data.audio.features import TAIL_FRAMES, log_mel
+    from egrecho_inner.data.audio.load import load_audio
+    from egrecho_inner.data.audio.store import FeatureArchive
+
     torch.set_num_threads(1)  # one core per task; threads would also change the order of sums
     shard, n_mels = task.shard, int(task.settings["num_mel_bins"])
     path = shard.path("lca")
@@ -136,6 +146,8 @@ def compute_shard(task: Task) -> int:
 
 def is_usable(index: CutIndex, position: int) -> bool:
     """Try audio again that failed at an earlier start."""
+    from egrecho_inner.data.audio.load import load_audio
+
     try:
         load_audio(index[position])
     except DataError:
@@ -149,6 +161,8 @@ def read_cut(line: str) -> MonoCut:
     Raises:
         DataError: It is a mix, say.
     """
+    from lhotse import MonoCut
+
     data = json.loads(line)
     if data.get("type") != "MonoCut":
         raise DataError(f"cut {data.get('id')} is a {data.get('type')}; features are stored of MonoCuts only")

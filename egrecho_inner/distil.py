@@ -5,24 +5,21 @@ One process:   egrecho_inner/distil.py -c config/train.yaml -c egs/distil/distil
 Two:           torchrun --nproc_per_node 2 egrecho_inner/distil.py ... (or accelerate launch)
 """
 
+from __future__ import annotations
+
 from functools import partial
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from egrecho_inner.config import run, to_yaml
 from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, TargetOptions
-from egrecho_inner.data.batches.targets import TargetBatches
-from egrecho_inner.data.batches.teacher_tokens import LogitCache
-from egrecho_inner.decoding.resumable import model_digest
 from egrecho_inner.errors import ConfigError, ModelError
-from egrecho_inner.model.loading import load_model, load_processor, start_model
 from egrecho_inner.model.options import ModelOptions
-from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.training.checkpoints.resume import Allowance
-from egrecho_inner.training.fit import fit
-from egrecho_inner.training.kd import DistilTrainer, check_pair, share_encoder
 from egrecho_inner.training.options import KdOptions, TrainOptions, WindowOptions
+
+if TYPE_CHECKING:
+    from egrecho_inner.data.batches.teacher_tokens import LogitCache
+    from egrecho_inner.model.whisper import Whisper
 
 PUBLISHED = TargetOptions(text="teacher", timestamps=0.2, previous=0.2)
 
@@ -57,7 +54,13 @@ def distil(
         allow_changed: Continue a checkpoint although settings or data are others now.
         allow_reshard: Continue a checkpoint with another number of processes.
     """
-    config = to_yaml(locals())
+    config = to_yaml(locals())  # before any other name is local
+    from egrecho_inner.data.batches.targets import TargetBatches
+    from egrecho_inner.model.loading import load_processor, start_model
+    from egrecho_inner.training.checkpoints.resume import Allowance
+    from egrecho_inner.training.fit import fit
+    from egrecho_inner.training.kd import DistilTrainer
+
     allow = Allowance(allow_changed, allow_reshard)
     if train.ctc_weight:
         raise ConfigError("train.ctc_weight is for training from random weights; leave it 0 here")
@@ -83,6 +86,11 @@ def distil(
 
 def load_teacher(path: str, student: Whisper, kd: KdOptions, train: TrainOptions) -> tuple[Whisper | None, bool]:
     """Load the teacher where its probabilities are wanted; return whether it shares the student's encoder."""
+    import torch
+
+    from egrecho_inner.model.loading import load_model
+    from egrecho_inner.training.kd import check_pair, share_encoder
+
     if not kd.kl_weight or kd.teacher_logits:
         return None, False
     name = kd.teacher_dtype
@@ -103,6 +111,9 @@ def open_cache(kd: KdOptions, teacher: str, window: WindowOptions) -> LogitCache
     Raises:
         ConfigError: They are of another teacher, temperature or window.
     """
+    from egrecho_inner.data.batches.teacher_tokens import LogitCache
+    from egrecho_inner.decoding.resumable import model_digest
+
     if kd.teacher_logits is None or not kd.kl_weight:
         return None
     cache = LogitCache(kd.teacher_logits)

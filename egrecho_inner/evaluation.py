@@ -7,29 +7,27 @@ scored again without decoding, with another normaliser for instance. Under torch
 with the same result.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
-
-from transformers.utils import logging as transformers_logging
+from typing import TYPE_CHECKING, Any, Literal
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
-from egrecho_inner.data.cuts.index import CutIndex
-from egrecho_inner.decoding.hypotheses import remove_logs
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set, processes
 from egrecho_inner.errors import ConfigError, ModelError
-from egrecho_inner.model.loading import read_config
-from egrecho_inner.results.scores import Scored, hypothesis_rows, read_references, results, score_set, write_set
 from egrecho_inner.results.tables import averages, sets_table
 from egrecho_inner.runtime.files import write_json, write_text
 from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.normalize import get_normalizer
 from egrecho_inner.text.scoring import percent, pool
-from egrecho_inner.training.checkpoints.card import note_evaluations
+
+if TYPE_CHECKING:
+    from egrecho_inner.data.cuts.index import CutIndex
+    from egrecho_inner.results.scores import Scored
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +61,13 @@ def evaluate(
         limit: Take the first so many cuts of each set.
         overwrite: Decode again what was decoded before.
     """
+    from transformers.utils import logging as transformers_logging
+
+    from egrecho_inner.decoding.hypotheses import remove_logs
+    from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set, processes
+    from egrecho_inner.results.scores import hypothesis_rows, read_references, results, score_set, write_set
+    from egrecho_inner.training.checkpoints.card import note_evaluations
+
     transformers_logging.disable_progress_bar()
     if normalizer != "auto":
         get_normalizer(normalizer)
@@ -99,6 +104,8 @@ def open_sets(cuts: list[str] | str) -> dict[str, CutIndex]:
         ConfigError: No set, or two of one name.
         DataError: A manifest is missing or broken.
     """
+    from egrecho_inner.data.cuts.index import CutIndex
+
     found: dict[str, CutIndex] = {}
     for word in [cuts] if isinstance(cuts, str) else cuts:
         name, sign, path = word.partition("=")
@@ -117,6 +124,8 @@ def open_sets(cuts: list[str] | str) -> dict[str, CutIndex]:
 
 def check_model(path: str) -> int:
     """Refuse what is no Whisper model before anything is loaded; return its mel bins."""
+    from egrecho_inner.model.loading import read_config
+
     folder = Path(path)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         from egrecho_inner.model.adapters import read_adapter_config  # peft takes seconds to import

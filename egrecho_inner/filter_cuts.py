@@ -9,25 +9,27 @@ utterance before them in their recording was dropped: no window goes across it. 
 `skipped.jsonl`; `OUT.json` has the rules, the normalisers with their versions, and the table.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import Seed
 from egrecho_inner.data.batches.options import RuleOptions
-from egrecho_inner.data.cuts.fields import recording_of, supervision_row
-from egrecho_inner.data.cuts.make import scan_manifest
-from egrecho_inner.data.cuts.rules import Survival, make_rules, read_labelled
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import read_lines, to_line
 from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.runtime.passes import publish
 from egrecho_inner.text.normalize import default_metric, default_normalizer, get_normalizer
+
+if TYPE_CHECKING:
+    from egrecho_inner.data.cuts.rules import Survival
 
 HEADS = ["rule", "keeps", "alone drops", "here drops", "cuts left", "hours left", "% of hours"]
 EXAMPLE_CHARACTERS = 90
@@ -43,6 +45,10 @@ def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain
         explain: Only print what each rule would drop, with examples; nothing is written.
         seed: Of the choice of examples.
     """
+    from egrecho_inner.data.cuts.fields import recording_of, supervision_row
+    from egrecho_inner.data.cuts.make import scan_manifest
+    from egrecho_inner.data.cuts.rules import Survival, make_rules, read_labelled
+
     source, place = Path(cuts), Path(out)
     if source.resolve() == place.resolve():
         raise ConfigError(f"{out} is the input; give another name")

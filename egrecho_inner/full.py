@@ -10,12 +10,8 @@ from pathlib import Path
 
 from egrecho_inner.config import run, to_yaml
 from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, TargetOptions
-from egrecho_inner.data.batches.targets import TargetBatches
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.loading import load_processor, start_model
 from egrecho_inner.model.options import ModelOptions
-from egrecho_inner.training.checkpoints.resume import Allowance
-from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
 
 
@@ -45,7 +41,12 @@ def train_full(
         allow_changed: Continue a checkpoint although settings or data are others now.
         allow_reshard: Continue a checkpoint with another number of processes.
     """
-    config = to_yaml(locals())
+    config = to_yaml(locals())  # before any other name is local
+    from egrecho_inner.data.batches.targets import TargetBatches
+    from egrecho_inner.model.loading import load_processor, start_model
+    from egrecho_inner.training.checkpoints.resume import Allowance
+    from egrecho_inner.training.fit import fit
+
     allow = Allowance(allow_changed, allow_reshard)
     processor = load_processor(model.path)
     if train.ctc_weight and train.freeze and "encoder" in train.freeze:

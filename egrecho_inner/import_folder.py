@@ -13,10 +13,7 @@ from pathlib import Path
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.data.sources.folder import STAGE, FolderData, SplitOptions, read_folder, write_splits
-from egrecho_inner.data.sources.folder_cuts import cut_folder
 from egrecho_inner.errors import MachineError
-from egrecho_inner.report.page import write_page
-from egrecho_inner.report.personal_page import recordings_page
 from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.text.languages import language_code
 
@@ -41,6 +38,10 @@ def import_folder(
         write_csv: Write the CSV files of the splits that are missing into the folder.
         max_skip_ratio: Share of the recordings that may be unusable.
     """
+    from egrecho_inner.data.sources.folder_cuts import cut_folder
+    from egrecho_inner.report.page import write_page
+    from egrecho_inner.report.personal_page import recordings_page
+
     ledger = Ledger(Path(outdir) / "skipped.jsonl")
     code = language_code(language) if language else None
     data = read_folder(Path(folder), split, ledger)

@@ -8,19 +8,21 @@ parts, in any format libsndfile reads, at any rate. Out: `musan_recordings_{part
 Left out: ANNOTATIONS of noise and speech, which say nothing that mixing needs; downloading.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
-
-from lhotse import MonoCut, Recording, SupervisionSegment
-from lhotse.audio import AudioSource
+from typing import TYPE_CHECKING
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.data.audio.check import scan_audio
-from egrecho_inner.data.audio.load import SAMPLING_RATE
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import to_line, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut, Recording, SupervisionSegment
 
 PARTS = ("music", "noise", "speech")
 ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".sph"}
@@ -68,6 +70,9 @@ def import_musan(
 
 def _scan(folder: Path, skipped: Ledger) -> Iterator[Recording]:
     """Describe all audio files under a folder, sorted by path; every sample is read once."""
+    from lhotse import Recording
+    from lhotse.audio import AudioSource
+
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS):
         scan = scan_audio(path)
         fault = scan.fault or (
@@ -101,6 +106,8 @@ def _check(root: Path, recordings: list[Recording]) -> None:
 
 def _music_supervisions(folder: Path, recordings: list[Recording]) -> Iterator[SupervisionSegment]:
     """Say genres, vocals and musician of each piece; lines about other files, or torn ones, are passed over."""
+    from lhotse import SupervisionSegment
+
     durations = {recording.id: recording.duration for recording in recordings}
     for path in sorted(folder.rglob("ANNOTATIONS")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -113,6 +120,10 @@ def _music_supervisions(folder: Path, recordings: list[Recording]) -> Iterator[S
 
 def _windows(recording: Recording, part: str) -> Iterator[MonoCut]:
     """Cut a recording into windows at 16 kHz; of several channels the first is taken."""
+    from lhotse import MonoCut
+
+    from egrecho_inner.data.audio.load import SAMPLING_RATE
+
     recording = recording.resample(SAMPLING_RATE)
     length, end = int(WINDOW * SAMPLING_RATE), recording.num_samples
     for index, begin in enumerate(range(0, end, length)):

@@ -3,20 +3,22 @@
 tar files of compressed audio do not allow. Everything on a cut but its stored features and arrays is kept.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import soundfile
-from lhotse import MonoCut, Recording
-from lhotse.cut import Cut
 
 from egrecho_inner.config import run
-from egrecho_inner.data.audio.load import SAMPLING_RATE, load_audio
-from egrecho_inner.data.cuts.index import check_unique_over
-from egrecho_inner.data.sources.shar import ShardIndex, find_shards, read_shard
 from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+    from lhotse.cut import Cut
 
 SAFE_NAME = re.compile(r"[\w\-=+@][\w.\-=+@ ]*")
 LONGEST_NAME = 180
@@ -30,6 +32,9 @@ def import_shar(shar: str, out: str) -> None:
         shar: The folder, with cuts.*.jsonl.gz and recording.*.tar.
         out: Manifest to write; the audio goes to a folder `audio` beside it, in a folder for each thousand.
     """
+    from egrecho_inner.data.cuts.index import check_unique_over
+    from egrecho_inner.data.sources.shar import ShardIndex, find_shards, read_shard
+
     place, shards = Path(out), find_shards(shar)
     check_unique_over([ShardIndex(shard) for shard in shards])  # and that every line may be read, before any work
 
@@ -46,6 +51,10 @@ import_shar.positional = ["shar", "out"]
 
 def as_files(cut: Cut, folder: Path) -> MonoCut:
     """Write a cut's audio to a file of its own and return the cut over that file."""
+    from lhotse import MonoCut, Recording
+
+    from egrecho_inner.data.audio.load import SAMPLING_RATE, load_audio
+
     wave, path = load_audio(cut), folder / f"{file_name(cut.id)}.flac"
     with atomic_file(path) as file:
         soundfile.write(file, wave, SAMPLING_RATE, format="FLAC", subtype="PCM_16")

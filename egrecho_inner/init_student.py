@@ -10,10 +10,8 @@ from pathlib import Path
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import NonNegativeInt, PositiveInt, Seed
-from egrecho_inner.decoding.resumable import model_digest
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
-from egrecho_inner.model.student import Part, check_map, layer_map, make_student
+from egrecho_inner.model.options import Part
 from egrecho_inner.runtime.files import working_folder, write_json
 
 logger = logging.getLogger(__name__)
@@ -39,6 +37,10 @@ def init_student(
         seed: Of random weights.
         overwrite: Replace a student that is there.
     """
+    from egrecho_inner.decoding.resumable import model_digest
+    from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
+    from egrecho_inner.model.student import make_student
+
     place, facts = Path(outdir), Path(outdir, "student.json")
     wanted = {
         "teacher": teacher,
@@ -73,6 +75,8 @@ init_student.positional = ["teacher", "outdir"]
 
 def chosen(layers: int | list[int] | None, have: int, part: str) -> list[int]:
     """Turn an option into a list of the teacher's layers."""
+    from egrecho_inner.model.student import check_map, layer_map
+
     if isinstance(layers, list):
         return check_map(layers, have, part)
     return layer_map(have, have if layers is None else layers)

@@ -10,13 +10,8 @@ from pathlib import Path
 
 from egrecho_inner.config import run, to_yaml
 from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, TargetOptions
-from egrecho_inner.data.batches.targets import TargetBatches
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.adapters import add_adapter
-from egrecho_inner.model.loading import load_processor, start_model
 from egrecho_inner.model.options import LoraOptions, ModelOptions
-from egrecho_inner.training.checkpoints.resume import Allowance
-from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
 
 
@@ -48,7 +43,13 @@ def train_lora(
         allow_changed: Continue a checkpoint although settings or data are others now.
         allow_reshard: Continue a checkpoint with another number of processes.
     """
-    config = to_yaml(locals())
+    config = to_yaml(locals())  # before any other name is local
+    from egrecho_inner.data.batches.targets import TargetBatches
+    from egrecho_inner.model.adapters import add_adapter
+    from egrecho_inner.model.loading import load_processor, start_model
+    from egrecho_inner.training.checkpoints.resume import Allowance
+    from egrecho_inner.training.fit import fit
+
     allow = Allowance(allow_changed, allow_reshard)
     if train.ctc_weight or train.freeze:
         raise ConfigError("train.ctc_weight and train.freeze belong to full training; LoRA freezes the base already")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveFloat
-from egrecho_inner.data.cuts.make import LONGEST_COPY, SPEEDS, read_cuts
 from egrecho_inner.runtime.files import to_line, write_jsonl
+from egrecho_inner.text.constants import WINDOW_SECONDS
 
 
 def make_cuts(
@@ -19,7 +19,7 @@ def make_cuts(
     supervisions: str,
     out: str,
     perturb_speed: bool = False,
-    longest_copy: PositiveFloat = LONGEST_COPY,
+    longest_copy: PositiveFloat = WINDOW_SECONDS,
 ) -> None:
     """Join recordings and supervisions into cuts.
 
@@ -30,6 +30,8 @@ def make_cuts(
         perturb_speed: Add two copies of every cut, at 0.9 and 1.1 times the speed; for train only.
         longest_copy: Copies longer than this are not made, in seconds; training cannot use them.
     """
+    from egrecho_inner.data.cuts.make import SPEEDS, read_cuts
+
     speeds = SPEEDS if perturb_speed else ()
     made: Counter[float] = Counter()
 

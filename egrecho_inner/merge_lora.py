@@ -6,24 +6,21 @@ its card. The proof compares logits of adapter-on-base and merged model on a rea
 written.
 """
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
-
-import torch
-from peft import PeftModel
+from typing import TYPE_CHECKING
 
 from egrecho_inner.config import run
-from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.plan import Batch
-from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.errors import ConfigError, DataError, ModelError
-from egrecho_inner.model.adapters import load_adapter, read_adapter_config, read_training
-from egrecho_inner.model.loading import is_multilingual, load_model, load_processor, save_folder
 from egrecho_inner.runtime.files import working_folder, write_json
 from egrecho_inner.text.constants import WHISPER_FRAMES
-from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.training.checkpoints.card import TRAINING, write_card
-from egrecho_inner.training.checkpoints.resume import digest_weights
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +40,13 @@ def merge_lora(
         cuts: Manifest whose first cuts make the batch of the proof; noise is used if not given.
         language: Language of cuts that name none.
     """
+    import torch
+
+    from egrecho_inner.model.adapters import load_adapter, read_adapter_config, read_training
+    from egrecho_inner.model.loading import load_model, load_processor, save_folder
+    from egrecho_inner.training.checkpoints.card import TRAINING, write_card
+    from egrecho_inner.training.checkpoints.resume import digest_weights
+
     base = base or read_adapter_config(Path(adapter)).get("base_model_name_or_path")
     if not base:
         raise ConfigError(f"{adapter} does not name its base; give --base")
@@ -96,6 +100,13 @@ def proof_batch(
     Raises:
         DataError: None of these cuts can be used.
     """
+    import torch
+
+    from egrecho_inner.data.batches.cut_list import CutList
+    from egrecho_inner.data.batches.tensors import CutBatches
+    from egrecho_inner.model.loading import is_multilingual
+    from egrecho_inner.text.labels import LabelEncoder
+
     config = model.get_base_model().config
     if manifest is None:
         generator = torch.Generator().manual_seed(0)

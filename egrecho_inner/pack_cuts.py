@@ -8,8 +8,6 @@ from collections.abc import Iterator
 
 from egrecho_inner.config import run
 from egrecho_inner.data.batches.options import PackOptions
-from egrecho_inner.data.cuts.index import CutIndex
-from egrecho_inner.data.cuts.packing import pack as join
 from egrecho_inner.runtime.files import to_line, write_jsonl
 
 
@@ -21,6 +19,9 @@ def pack_cuts(cuts: str, out: str, pack: PackOptions = PackOptions()) -> None:
         out: Manifest to write, `.jsonl` or `.jsonl.gz`.
         pack: What is joined.
     """
+    from egrecho_inner.data.cuts.index import CutIndex
+    from egrecho_inner.data.cuts.packing import pack as join
+
     index = CutIndex(cuts)
     seconds = [0.0]
 

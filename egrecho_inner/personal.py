@@ -14,7 +14,6 @@ from egrecho_inner.config import run, to_yaml
 from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.data.sources.folder import SplitOptions
 from egrecho_inner.training.personal.options import GuardOptions, Scoring, TuneOptions
-from egrecho_inner.training.personal.session import FolderOptions, PersonalRun
 
 
 def personal(
@@ -41,7 +40,9 @@ def personal(
         scoring: How texts are compared.
         max_skip_ratio: Share of the recordings that may be unusable.
     """
-    config = to_yaml(locals())
+    config = to_yaml(locals())  # before any other name is local
+    from egrecho_inner.training.personal.session import FolderOptions, PersonalRun
+
     data = FolderOptions(Path(folder), language, split, max_skip_ratio)
     print(PersonalRun(data, Path(outdir), model_path, tune, scoring, guard, config).complete())
 

@@ -5,15 +5,18 @@ Nothing is loaded: sizes are counted on the meta device. Memory is an estimate (
 what autograd keeps); the rehearsal at the start of a run on a GPU measures.
 """
 
-from transformers import WhisperConfig
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveFloat, PositiveInt, ShareAboveZero
-from egrecho_inner.data.cuts.index import open_all
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import SIZES, LoraOptions
-from egrecho_inner.training import flops
-from egrecho_inner.training.cost import Method, Sharding, activations, footprint, shell, trained_parameters
+from egrecho_inner.training.options import Method, Sharding
+
+if TYPE_CHECKING:
+    from transformers import WhisperConfig
 
 GPUS = {"T4": 16, "RTX 4090": 24, "A10": 24, "L4": 24, "V100": 32, "L40S": 48, "A100": 80, "H100": 80, "H200": 141}
 SHARDINGS: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3", "zero2+offload", "zero3+offload")
@@ -50,6 +53,8 @@ def plan(
         mfu: Share of the GPU's peak that training reaches, for the estimate.
         rank: Of the adapter.
     """
+    from egrecho_inner.data.cuts.index import open_all
+
     memory = memory_of(gpu)
     sizes = [size] if size else list(SIZES)
     if size is not None and size not in SIZES:
@@ -87,6 +92,8 @@ def memory_of(gpu: str) -> float:
 
 def shape(name: str) -> WhisperConfig:
     """Return the configuration of a named size, with the vocabulary of its family."""
+    from transformers import WhisperConfig
+
     width, heads, encoder, decoder, mels = SIZES[name]
     return WhisperConfig(
         vocab_size=51866 if mels == 128 else 51865,
@@ -103,6 +110,8 @@ def shape(name: str) -> WhisperConfig:
 
 def rows(name: str, memory: float, gpus: int, seconds: float, longest: float, rank: int) -> list[str]:
     """Return the lines of one size: every method, with and without checkpointing of activations."""
+    from egrecho_inner.training.cost import activations, footprint, shell, trained_parameters
+
     config = shape(name)
     model = shell(config)
     total = sum(p.numel() for p in model.parameters())
@@ -130,6 +139,8 @@ def rows(name: str, memory: float, gpus: int, seconds: float, longest: float, ra
 
 def estimated_speed(name: str, gpu: str, gpus: int, longest: float, mfu: float) -> float | None:
     """Return seconds of audio per second that all GPUs train on, from the operations of a step."""
+    from egrecho_inner.training import flops
+
     if gpu not in flops.PEAKS:
         return None
     typical = min(longest, 10.0)

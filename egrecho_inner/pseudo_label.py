@@ -9,29 +9,29 @@ the shards. Cuts that cannot be decoded go to the ledger `skipped.jsonl` and are
     torchrun --nproc_per_node 8 egrecho_inner/pseudo_label.py ...
 """
 
+from __future__ import annotations
+
 import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval, PositiveInt
-from egrecho_inner.data.cuts.fields import make_supervision
-from egrecho_inner.data.cuts.index import CutIndex
-from egrecho_inner.data.cuts.inputs import equal_runs, parts_of
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.pieces import load_pieces
-from egrecho_inner.decoding.resumable import Decoder, choose_place, processes, wait
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.results.hypothesis import Hypothesis
 from egrecho_inner.runtime.files import to_line
 from egrecho_inner.runtime.ledger import Ledger, Skip
 from egrecho_inner.runtime.passes import Fault, Pass, Shard, make_key
 from egrecho_inner.text.constants import WINDOW_SECONDS
-from egrecho_inner.text.segments import as_rows, segments_of
+
+if TYPE_CHECKING:
+    from egrecho_inner.data.cuts.index import CutIndex
+    from egrecho_inner.decoding.resumable import Decoder
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,9 @@ def pseudo_label(
         max_skip_ratio: Share of the cuts that may be unreadable or over 30 s.
         overwrite: Replace an output that was made otherwise.
     """
+    from egrecho_inner.data.cuts.index import CutIndex
+    from egrecho_inner.decoding.resumable import Decoder, choose_place, processes, wait
+
     if shard_size < 1:
         raise ConfigError(f"shard_size is {shard_size}; expected at least 1 cut")
     index, place = CutIndex(cuts), Path(out)
@@ -90,6 +93,8 @@ pseudo_label.positional = ["cuts", "out"]
 
 def make_pass(index: CutIndex, out: Path, decoding: str, shard_size: int) -> Pass:
     """Divide a manifest into shards of so many cuts; another teacher begins in a folder of its own."""
+    from egrecho_inner.data.cuts.inputs import equal_runs, parts_of
+
     settings = {"decoding": decoding, "shard_size": shard_size}
     folder = out.with_name(f".{out.name}.{make_key(**settings)}")
     parts = parts_of(index, equal_runs(len(index), shard_size))
@@ -137,6 +142,8 @@ def usable_positions(decoder: Decoder, index: CutIndex, positions: range) -> tup
 
 def readable(decoder: Decoder, index: CutIndex, positions: list[int]) -> tuple[list[int], list[Skip]]:
     """Divide positions into those that can be loaded and skips."""
+    from egrecho_inner.decoding.pieces import load_pieces
+
     fine, skips = [], []
     for position in positions:
         cut = index[position]
@@ -151,6 +158,8 @@ def readable(decoder: Decoder, index: CutIndex, positions: list[int]) -> tuple[l
 
 def labelled(decoder: Decoder, index: CutIndex, positions: list[int], found: dict[str, Hypothesis]) -> Iterator[str]:
     """Yield the lines of cuts with the teacher's text on them."""
+    from egrecho_inner.data.cuts.fields import make_supervision
+
     origin = {"model": decoder.model_path, "revision": decoder.digest}
     for position in positions:
         row = json.loads(index.line(position))
@@ -162,6 +171,8 @@ def labelled(decoder: Decoder, index: CutIndex, positions: list[int], found: dic
 
 def teacher_label(heard: Hypothesis, decoder: Decoder) -> dict[str, Any]:
     """Return what is kept of a hypothesis."""
+    from egrecho_inner.text.segments import as_rows, segments_of
+
     label: dict[str, Any] = {
         "text": heard.text,
         "language": heard.language,
@@ -179,6 +190,8 @@ def teacher_label(heard: Hypothesis, decoder: Decoder) -> dict[str, Any]:
 
 def finalize(job: Pass, max_skip_ratio: float, facts: dict[str, Any]) -> None:
     """Make one manifest of all shards, and count what is odd about its texts."""
+    from egrecho_inner.data.cuts.fields import make_supervision
+
     out = job.out
     ledger = job.collect(Ledger(out.with_name("skipped.jsonl")), max_skip_ratio, str(out))
     counts = Counter(cuts=0, truncated=0, looped=0, empty=0)

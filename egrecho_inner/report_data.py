@@ -5,24 +5,22 @@ The manifests are read once for their numbers and once more for the cuts that ar
 of cuts is checked. The page holds its own sound and needs no network.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import NonNegativeFloat, NonNegativeInt, PositiveInt
-from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.model.loading import load_processor
-from egrecho_inner.report.clips import encode_clip
-from egrecho_inner.report.data_page import DataReport, Shown, data_page
-from egrecho_inner.report.listening import choose_cuts, listen
-from egrecho_inner.report.page import write_page
-from egrecho_inner.report.survey import Survey, survey_cuts
-from egrecho_inner.report.suspects import Finding, find_suspects, shared_speakers, unchecked
 from egrecho_inner.runtime.ledger import read_ledger
-from egrecho_inner.text.labels import LabelEncoder
+
+if TYPE_CHECKING:
+    from egrecho_inner.report.data_page import Shown
+    from egrecho_inner.report.survey import Survey
+    from egrecho_inner.report.suspects import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +48,14 @@ def report_data(
         audio: Players at most.
         audio_mb: Megabytes of all players together.
     """
+    from egrecho_inner.model.loading import load_processor
+    from egrecho_inner.report.data_page import DataReport, data_page
+    from egrecho_inner.report.listening import choose_cuts, listen
+    from egrecho_inner.report.page import write_page
+    from egrecho_inner.report.survey import survey_cuts
+    from egrecho_inner.report.suspects import find_suspects, shared_speakers, unchecked
+    from egrecho_inner.text.labels import LabelEncoder
+
     paths = name_splits(cuts)
     ledgers = {path: read_existing(path) for path in ([skipped] if isinstance(skipped, str) else skipped or [])}
     encoder = LabelEncoder(load_processor(processor).tokenizer) if processor else None
@@ -109,6 +115,10 @@ def show(survey: Survey, findings: Iterable[Finding], players: int, room: float)
         players: At most.
         room: Bytes of audio at most.
     """
+    from egrecho_inner.data.audio.load import load_audio
+    from egrecho_inner.report.clips import encode_clip
+    from egrecho_inner.report.data_page import Shown
+
     lists = [
         [row for each in finding.worst for row in (each.row, each.other) if row is not None] for finding in findings
     ]

@@ -5,22 +5,25 @@ Everything is scored again from the texts in the folder, with the normaliser and
 The page holds its own sound and needs no network.
 """
 
+from __future__ import annotations
+
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import NonNegativeFloat, NonNegativeInt, PositiveInt
-from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.errors import DataError
-from egrecho_inner.report.clips import Clip, encode_clip, find_cuts
-from egrecho_inner.report.page import write_page
-from egrecho_inner.report.score_page import Comparison, ScoreReport, score_page
 from egrecho_inner.results.folder import Scored, read_scored
 from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
 from egrecho_inner.text.scoring import REF, match_ids, percent
+
+if TYPE_CHECKING:
+    from egrecho_inner.report.clips import Clip
+    from egrecho_inner.report.score_page import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,9 @@ def report_scores(
         audio: Players at most.
         audio_mb: Megabytes of all players together.
     """
+    from egrecho_inner.report.page import write_page
+    from egrecho_inner.report.score_page import ScoreReport, score_page
+
     scored = read_scored(result)
     comparison = compare_with(scored, compare) if compare else None
     rows = choose_rows(scored, comparison, utterances)
@@ -68,6 +74,8 @@ def compare_with(scored: Scored, folder: str) -> Comparison:
     Raises:
         DataError: The other result has other utterances or references.
     """
+    from egrecho_inner.report.score_page import Comparison
+
     other = read_scored(folder, scored.normalizer, scored.score.metric)
     match_ids({key: ref for key, ref, _ in scored.pairs}, {key: hyp for key, _, hyp in other.pairs})
     place = {key: row for row, (key, _, _) in enumerate(other.pairs)}
@@ -118,6 +126,9 @@ def find_clips(path: str | None, ids: list[str], room: float, named: bool) -> di
         room: Bytes at most.
         named: Whether the user named the manifest, and so wants to know that it is not there.
     """
+    from egrecho_inner.data.audio.load import load_audio
+    from egrecho_inner.report.clips import encode_clip, find_cuts
+
     if not ids or path is None or (not named and not Path(path).is_file()):
         if ids:
             logger.warning(

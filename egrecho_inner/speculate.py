@@ -6,24 +6,23 @@ alone and both together), the share of proposals taken, and the number of uttera
 is an error. Reading audio and features is not counted: it is the same for all.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
 from tabulate import tabulate
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
-from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.pieces import load_pieces, to_tensors
-from egrecho_inner.decoding.recognize import Found, Recognizer, label_encoder
-from egrecho_inner.decoding.resumable import choose_place
-from egrecho_inner.decoding.speculative import SpeculativeRecognizer
-from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.errors import ConfigError, ModelError
-from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.runtime.files import write_json
+
+if TYPE_CHECKING:
+    from egrecho_inner.decoding.recognize import Found
+    from egrecho_inner.decoding.speculative import SpeculativeRecognizer
 
 
 def speculate(
@@ -51,6 +50,16 @@ def speculate(
             rounding, which half precision turns into another word now and then: float32 is exact.
         out: JSON file to write the numbers to.
     """
+    import torch
+
+    from egrecho_inner.data.cuts.index import CutIndex
+    from egrecho_inner.decoding.pieces import load_pieces, to_tensors
+    from egrecho_inner.decoding.recognize import Recognizer, label_encoder
+    from egrecho_inner.decoding.resumable import choose_place
+    from egrecho_inner.decoding.speculative import SpeculativeRecognizer
+    from egrecho_inner.decoding.transcribe import Transcriber
+    from egrecho_inner.model.loading import load_model, load_processor
+
     if decode.num_beams > 1:
         raise ConfigError("speculative decoding is greedy; decode.num_beams must be 1")
     place, index = choose_place(device, dtype), CutIndex(cuts)

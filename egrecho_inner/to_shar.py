@@ -9,11 +9,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from lhotse import CutSet
-
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
-from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.files import working_folder, write_json
 
@@ -27,6 +24,10 @@ def to_shar(cuts: str, outdir: str, audio: Literal["flac", "wav"] = "flac", shar
         audio: Of the utterances in the shards; both are lossless for 16-bit audio.
         shard_size: Utterances in a shard.
     """
+    from lhotse import CutSet
+
+    from egrecho_inner.data.cuts.index import CutIndex
+
     place, index = Path(outdir), CutIndex(cuts)
     marker = place.with_name(f"{place.name}.json")  # inside, Lhotse would take it for a field of the cuts
     if place.is_dir() and marker.is_file() and json.loads(marker.read_text())["digest"] == index.digest:

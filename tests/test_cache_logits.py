@@ -9,13 +9,12 @@ import pytest
 import torch
 from tiny import save_tiny, speech_cuts
 
-from egrecho_inner import cache_logits as program
 from egrecho_inner.cache_logits import cache_logits
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import TargetOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.targets import TargetBatches
-from egrecho_inner.data.batches.teacher_tokens import LogitCache
+from egrecho_inner.data.batches.teacher_tokens import LogitCache, ShardWriter
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.runtime.ledger import read_ledger
@@ -77,15 +76,15 @@ def test_the_loss_is_that_of_the_teacher_itself(home: Path, tmp_path: Path) -> N
 def test_a_killed_cache_continues_and_another_is_refused(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, real = tmp_path / "cache", program.ShardWriter.write
+    out, real = tmp_path / "cache", ShardWriter.write
 
-    def dies(self: program.ShardWriter, skips: list) -> None:
+    def dies(self: ShardWriter, skips: list) -> None:
         if self.shard.number == 1:
             raise KeyboardInterrupt
         real(self, skips)
 
     with monkeypatch.context() as patch:
-        patch.setattr(program.ShardWriter, "write", dies)
+        patch.setattr(ShardWriter, "write", dies)
         with pytest.raises(KeyboardInterrupt):
             make(home, out, top_k=4)
     with pytest.raises(DataError, match="no finished cache"):
@@ -94,7 +93,7 @@ def test_a_killed_cache_continues_and_another_is_refused(
         make(home, out, top_k=4, temperature=1.0)
     written: list[int] = []
     monkeypatch.setattr(
-        program.ShardWriter, "write", lambda self, skips: (written.append(self.shard.number), real(self, skips))
+        ShardWriter, "write", lambda self, skips: (written.append(self.shard.number), real(self, skips))
     )
     assert len(make(home, out, top_k=4).places) > 6
     assert written == [1, 2]

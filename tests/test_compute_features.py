@@ -18,6 +18,7 @@ from lhotse import CutSet
 from egrecho_inner import compute_features as program
 from egrecho_inner.compute_features import compute_features
 from egrecho_inner.config import parse
+from egrecho_inner.data.audio import load
 from egrecho_inner.data.audio.features import log_mel
 from egrecho_inner.data.audio.store import load_stored
 from egrecho_inner.errors import ConfigError, DataError, MachineError
@@ -141,7 +142,7 @@ def test_killed_in_any_shard_leaves_finished_shards_in_use(corpus, monkeypatch, 
     clean = snapshot()
     for path in clean:
         os.unlink(path)
-    real, calls = program.load_audio, []
+    real, calls = load.load_audio, []
 
     def dies(cut):
         if len(calls) == cut_off:
@@ -149,12 +150,12 @@ def test_killed_in_any_shard_leaves_finished_shards_in_use(corpus, monkeypatch, 
         calls.append(cut.id)
         return real(cut)
 
-    monkeypatch.setattr(program, "load_audio", dies)
+    monkeypatch.setattr(load, "load_audio", dies)
     with pytest.raises(KeyboardInterrupt):
         compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
     assert not Path("data/x_cuts.jsonl.gz").exists()
     seen, _ = list(calls), calls.clear()
-    monkeypatch.setattr(program, "load_audio", lambda cut: calls.append(cut.id) or real(cut))
+    monkeypatch.setattr(load, "load_audio", lambda cut: calls.append(cut.id) or real(cut))
     compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
     assert snapshot() == clean
     assert len(seen) + len(calls) <= 8 + 2  # at most the cuts of one shard are computed twice
@@ -198,7 +199,7 @@ def manifest() -> list[dict]:
 
 def test_a_fault_that_is_gone_is_tried_again(corpus, monkeypatch, capsys) -> None:
     # a file server that stuttered: nothing about the file itself was another afterwards
-    real, tried = program.load_audio, []
+    real, tried = load.load_audio, []
 
     def stutters(cut):
         tried.append(cut.id)
@@ -206,7 +207,7 @@ def test_a_fault_that_is_gone_is_tried_again(corpus, monkeypatch, capsys) -> Non
             raise DataError(f"cut {cut.id}: stale file handle")
         return real(cut)
 
-    monkeypatch.setattr(program, "load_audio", stutters)
+    monkeypatch.setattr(load, "load_audio", stutters)
     broken = {"u2-0", "u5-0"}
     compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz", max_skip_ratio=0.25)
     assert [row["id"] for row in manifest()] == ["u0-0", "u1-0", "u3-0", "u4-0", "u6-0", "u7-0"]
@@ -240,8 +241,8 @@ def test_replaced_audio_of_the_same_length_is_computed_again(corpus, monkeypatch
     samples, rate = soundfile.read("u4.wav")
     time.sleep(0.01)
     soundfile.write("u4.wav", samples[::-1], rate)
-    real, computed = program.load_audio, []
-    monkeypatch.setattr(program, "load_audio", lambda cut: computed.append(cut.id) or real(cut))
+    real, computed = load.load_audio, []
+    monkeypatch.setattr(load, "load_audio", lambda cut: computed.append(cut.id) or real(cut))
     compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
     assert set(computed) == {"u4-0", "u5-0"}, "the shard of the file, and no other"
     for cut in CutSet.from_file("data/x_cuts.jsonl.gz"):
@@ -264,8 +265,8 @@ def test_a_cut_more_costs_a_shard(corpus, monkeypatch) -> None:
     Path("cuts.jsonl").write_text("".join(lines[:7]))
     compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
     Path("cuts.jsonl").write_text("".join(lines))
-    real, computed = program.load_audio, []
-    monkeypatch.setattr(program, "load_audio", lambda cut: computed.append(cut.id) or real(cut))
+    real, computed = load.load_audio, []
+    monkeypatch.setattr(load, "load_audio", lambda cut: computed.append(cut.id) or real(cut))
     compute_features("cuts.jsonl", "data/x_cuts.jsonl.gz")
     assert computed == ["u6-0", "u7-0"] and len(manifest()) == 8
 

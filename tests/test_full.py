@@ -28,7 +28,7 @@ def test_packed_windows_are_learned_with_times_if_asked(
     manifest, packed = speech_cuts(tmp_path, n=6), tmp_path / "packed.jsonl"
     pack_cuts(str(manifest), str(packed), PackOptions(by="speaker", max_duration=12.0))
     caught: dict[str, Any] = {}
-    monkeypatch.setattr(program, "fit", lambda *_, **named: caught.update(named))
+    monkeypatch.setattr("egrecho_inner.training.fit.fit", lambda *_, **named: caught.update(named))
     model = ModelOptions(str(save_tiny(tmp_path / "model")))
     train = program.train_full if program is full else program.train_lora
     train(model, DataOptions(str(packed)), str(tmp_path / "run"), targets=TargetOptions(timestamps=timestamps))

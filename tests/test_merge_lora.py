@@ -150,7 +150,7 @@ def test_a_merge_that_changes_the_logits_is_refused_and_leaves_nothing(adapter, 
             model.model.decoder.layer_norm.weight *= 1.1
         save_folder(model, processor, folder, window)
 
-    monkeypatch.setattr("egrecho_inner.merge_lora.save_folder", save_wrongly)
+    monkeypatch.setattr("egrecho_inner.model.loading.save_folder", save_wrongly)
     assert "the merged model differs from adapter on base" in refused(adapter, ModelError)
 
 

@@ -2,6 +2,8 @@
 
 import importlib
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -104,3 +106,12 @@ def test_every_number_has_a_range_and_keeps_to_it(name: str) -> None:
             outside = next(number for number in (-1, 2**40) if not any(fits(number, one) for one in ranges))
             with pytest.raises(ConfigError, match=rf"^{re.escape(each)} is '{outside}', expected .*number"):
                 parse(program(name), [*required(keys), f"--{each}={outside}"])
+
+
+def test_no_program_imports_a_heavy_library_before_it_is_called() -> None:
+    """So that `-h`, a mistyped option and a value out of range are answered at once, not after seconds of torch."""
+    names = ", ".join(f"egrecho_inner.{name}" for name in PROGRAMS)
+    heavy = "{'torch', 'transformers', 'lhotse', 'peft', 'scipy', 'accelerate'}"
+    script = f"import sys, {names}; print(sorted({heavy} & {{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -6,6 +6,7 @@ from typing import Literal
 from egrecho_inner.config_types import ClosedUnitInterval, Options, PositiveInt, ShareBelowOne
 from egrecho_inner.errors import ConfigError
 
+Part = Literal["none", "decoder", "all"]
 Window = Literal["longest", "30s", "mixed"]
 """The input a model was trained with: as long as the batch's longest utterance, Whisper's 30 s, or both by turns."""
 

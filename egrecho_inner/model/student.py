@@ -10,15 +10,14 @@ layers that are not there crash programs, and attention changes in training anyw
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from transformers import GenerationConfig
 
 from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.model.options import Part
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
-Part = Literal["none", "decoder", "all"]
 STALE = ("alignment_heads", "forced_decoder_ids")
 """Entries of a generation config that speak of the teacher, or force what labels say themselves."""
 

@@ -7,16 +7,14 @@ memory-efficient attention (no S x S matrix is kept). The allocator's and CUDA's
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 from transformers import WhisperConfig
 
 from egrecho_inner.model.whisper import Whisper
+from egrecho_inner.training.options import Method, Sharding
 
-Method = Literal["full", "lora"]
-Sharding = Literal["none", "zero1", "zero2", "zero3", "zero2+offload", "zero3+offload"]
 SLACK = 1.2e9
 """Bytes of CUDA's context and of fragments between tensors."""
 LOGITS = 3

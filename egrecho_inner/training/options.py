@@ -16,6 +16,8 @@ from egrecho_inner.config_types import (
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import Window
 
+Method = Literal["full", "lora"]
+Sharding = Literal["none", "zero1", "zero2", "zero3", "zero2+offload", "zero3+offload"]
 Optimizer = Literal["adamw", "lion", "adafactor", "sgd"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -16,6 +16,7 @@ from lhotse import Features, MonoCut
 from lhotse.features.compression import lilcom_compress_chunked
 from lhotse.features.io import CHUNKY_FORMAT_CHUNK_SIZE
 
+from egrecho_inner.config_types import TICK_POWER
 from egrecho_inner.data.audio.features import HOP, SAMPLING_RATE, TAIL_FRAMES, log_mel, num_frames
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.errors import DataError
@@ -24,7 +25,6 @@ from egrecho_inner.runtime.files import atomic_file
 STORAGE_TYPE = "lilcom_chunky"
 FEATURE_TYPE = "whisper-fbank"
 LARGEST_DIFFERENCE = 0.05  # mean; a tick power of -4, which recognises worse already, gives 0.016
-TICK_POWER = -8  # largest error 2^-9 = 0.002, where features have a standard deviation of 0.3 to 0.5
 
 
 class FeatureArchive:

@@ -20,9 +20,9 @@ from lhotse.utils import compute_num_samples
 
 from egrecho_inner.data.audio.load import SAMPLING_RATE  # importing it also registers `Downmix` with Lhotse
 from egrecho_inner.errors import DataError
+from egrecho_inner.text.constants import WINDOW_SECONDS
 
 SPEEDS = (0.9, 1.1)  # Ko et al. 2015, "Audio augmentation for speech recognition"; together with 1.0 three-fold data
-LONGEST_COPY = 30.0  # seconds of Whisper's window: training cannot use what is longer
 
 # What a manifest may point at. Everything else makes Lhotse start a shell, open a socket or unpickle.
 AUDIO_TYPES = {"file", "memory"}
@@ -38,7 +38,7 @@ def make_cuts(
     recordings: Iterable[Recording],
     supervisions: Iterable[SupervisionSegment],
     speeds: Sequence[float] = (),
-    longest_copy: float = LONGEST_COPY,
+    longest_copy: float = WINDOW_SECONDS,
 ) -> CutSet:
     """Join recordings and supervisions into cuts at 16 kHz.
 
@@ -62,7 +62,7 @@ def read_cuts(
     recordings: str | Path,
     supervisions: str | Path,
     speeds: Sequence[float] = (),
-    longest_copy: float = LONGEST_COPY,
+    longest_copy: float = WINDOW_SECONDS,
 ) -> CutSet:
     """Make cuts from two manifest files, after a look at what they point at."""
     scan_manifest(recordings)
