@@ -81,7 +81,7 @@ evaluate() {
   if [ -z "$test_cuts" ]; then
     log "no test set: evaluated on $dev_cuts, which chose the best checkpoint, so the error rate is a little too good"
   fi
-  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$1" --cuts "$evaluated" --outdir "$2"
+  "${launch[@]}" -m egrecho_inner.evaluation "${evaluating[@]}" --model_path "$1" --cuts "$evaluated" --outdir "$2"
   egrecho report-scores "$2" --out "$2/report.html"
 }
 
@@ -93,7 +93,7 @@ fi
 
 if at_stage 0; then
   log "stage 0: train $method into $run"
-  "${launch[@]}" "egrecho_inner/$method.py" "${training[@]}"
+  "${launch[@]}" -m "egrecho_inner.$method" "${training[@]}"
 fi
 
 if at_stage 1; then

@@ -16,6 +16,9 @@ COMMANDS = {
     "import-musan": ("egrecho_inner.import_musan:import_musan", "MUSAN folder -> manifests and noise cuts"),
     "make-cuts": ("egrecho_inner.make_cuts:make_cuts", "recordings, supervisions -> cuts"),
     "compute-features": ("egrecho_inner.compute_features:compute_features", "cuts -> cuts with stored log-mel"),
+    "full": ("egrecho_inner.full:train_full", "cuts + Whisper -> all of its weights, fine-tuned"),
+    "lora": ("egrecho_inner.lora:train_lora", "cuts + Whisper -> an adapter: LoRA, DoRA, AdaLoRA"),
+    "distil": ("egrecho_inner.distil:distil", "labelled cuts + teacher + student -> a trained student"),
     "personal": ("egrecho_inner.personal:personal", "a folder of recordings + a base -> a personal model, measured"),
     "on-demand": ("egrecho_inner.on_demand:on_demand", "a personal model, trained on Modal or Slurm, from here"),
     "serve": ("egrecho_inner.server:serve", "a training server for personal models, with a page and a queue"),
@@ -28,6 +31,7 @@ COMMANDS = {
     "init-student": ("egrecho_inner.init_student:init_student", "a teacher -> a student of some of its layers"),
     "cache-logits": ("egrecho_inner.cache_logits:cache_logits", "labelled cuts + teacher -> its likeliest tokens"),
     "speculate": ("egrecho_inner.speculate:speculate", "teacher + student -> speed of both together, same words"),
+    "init": ("egrecho_inner.init:init", "a folder of stage scripts and configs, to work in without the checkout"),
     "plan": ("egrecho_inner.plan:plan", "model size x method -> memory, fits or not, hours"),
     "side-by-side": ("egrecho_inner.side_by_side:side_by_side", "result folders -> models beside each other"),
     "report-data": ("egrecho_inner.report_data:report_data", "cuts -> a page of what is in them and looks wrong"),
@@ -35,7 +39,8 @@ COMMANDS = {
     "compare": ("egrecho_inner.compare:compare", "two result folders -> better, worse or within noise"),
 }
 LAUNCHED = (
-    "training is launched, not a sub-command: `egrecho_inner/full.py -h`, `egrecho_inner/lora.py -h`, finetune.sh"
+    "several processes, one per GPU: `egrecho launch --standalone --nproc_per_node 2 COMMAND ...`, for full, lora,\n"
+    "distil, eval, pseudo-label; its options are torchrun's"
 )
 
 
@@ -51,6 +56,10 @@ def main() -> None:
         print(f"egrecho {__version__}")
         return
     command, *argv = sys.argv[1:]
+    if command == "launch":
+        from egrecho_inner.runtime.launch import launch
+
+        sys.exit(launch(argv, COMMANDS))
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "`egrecho -h` lists them"

@@ -18,8 +18,10 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
 . ./path.sh
 [ $# -gt 0 ] || die "which program? sbatch ... local/slurm.sh full --outdir exp/run ..."
-program="egrecho_inner/$1.py"
-[ -f "$program" ] || die "no program '$1'; expected full, lora or distil"
+program="$1"
+[[ "$program" =~ ^[a-z_]+$ ]] || die "no program '$program'; expected full, lora or distil"
+python -c "import importlib.util, sys; sys.exit(not importlib.util.find_spec('egrecho_inner.$program'))" \
+  || die "no program '$program'; expected full, lora or distil"
 shift
 outdir=
 for word in "$@"; do
@@ -38,7 +40,7 @@ status=0
 # srun of Slurm 22.05 and later takes no CPUs per task from the job by itself
 # shellcheck disable=SC2016  # each machine has its own SLURM_NODEID
 srun --cpus-per-task="$cpus" bash -c 'exec python local/launch.py --nnodes "$SLURM_NNODES" --node_rank "$SLURM_NODEID" \
-  --nproc_per_node "$PROCESSES" --master_addr "$MASTER_ADDR" --master_port "$MASTER_PORT" "$@"' launch "$program" "$@" || status=$?
+  --nproc_per_node "$PROCESSES" --master_addr "$MASTER_ADDR" --master_port "$MASTER_PORT" "$@"' launch -m "egrecho_inner.$program" "$@" || status=$?
 if [ -e "$outdir/INTERRUPTED" ]; then
   log "$(cat "$outdir/INTERRUPTED"); queueing again"
   scontrol requeue "$SLURM_JOB_ID"

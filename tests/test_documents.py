@@ -50,6 +50,8 @@ def check(command: Command) -> None:
 def check_egrecho(command: Command, words: list[str]) -> None:
     if not words or words[0].startswith("-") or PLACEHOLDER.search(words[0]) or words[0].isupper():
         return
+    if words[0] == "launch":
+        words = words[next((place for place, word in enumerate(words) if word in COMMANDS), 0) :]
     assert words[0] in COMMANDS, f"no command egrecho {words[0]}"
     check_program(command, COMMANDS[words[0]][0].split(":")[0], words[1:])
 
@@ -108,6 +110,7 @@ def test_every_printed_command_is_one(path: Path, monkeypatch: pytest.MonkeyPatc
         "./finetun.sh",
         "./egs/mini/mini.yaml.sh",
         "./local/shell.sh",
+        "egrecho launch --standalone --nproc_per_node 2 lroa --outdir x",
         "python egs/mini/local/make_corpus.py --sede 1",
     ],
 )

@@ -66,8 +66,8 @@ MINE = ("--prefix", "mine", "--model_name", "m", "--exp", "e")
 def test_the_four_calls_of_lora(checkout: Path) -> None:
     prepared(checkout, "train", "val", "test")
     train, merge, evaluate, report = calls(checkout, "finetune.sh", *MINE, "--language", "vi")
-    assert train[:2] == ["python", "egrecho_inner/lora.py"] and merge[:2] == ["egrecho", "merge-lora-whisper"]
-    assert evaluate[:2] == ["python", "egrecho_inner/evaluation.py"] and report[:2] == ["egrecho", "report-scores"]
+    assert train[:3] == ["python", "-m", "egrecho_inner.lora"] and merge[:2] == ["egrecho", "merge-lora-whisper"]
+    assert evaluate[:3] == ["python", "-m", "egrecho_inner.evaluation"] and report[:2] == ["egrecho", "report-scores"]
     assert option(train, "--data.language") == option(merge, "--language") == "vi"  # or cuts without one prove nothing
     assert option(evaluate, "--decode.language") == "vi"
     assert option(merge, "--cuts") in option(train, "--data.dev") and option(evaluate, "--cuts").endswith(
@@ -98,8 +98,8 @@ def test_several_processes_train_and_evaluate(checkout: Path) -> None:
     prepared(checkout, "train", "val", "test")
     made = calls(checkout, "finetune.sh", *MINE, "--nproc", "2", "--stage", "-1", "--is_lora", "false")
     launcher = ["python", "local/launch.py", "--standalone", "--nproc_per_node", "2"]
-    assert [call[5] for call in made if call[:5] == launcher] == [
-        f"egrecho_inner/{name}.py" for name in ("evaluation", "full", "evaluation")
+    assert [call[5:7] for call in made if call[:5] == launcher] == [
+        ["-m", f"egrecho_inner.{name}"] for name in ("evaluation", "full", "evaluation")
     ]
 
 
