@@ -11,6 +11,7 @@ COMMANDS = {
     "import-kaldi": ("egrecho_inner.import_kaldi:import_kaldi", "Kaldi data directory -> recordings, supervisions"),
     "import-datasets": ("egrecho_inner.import_datasets:import_datasets", "audio folder or Hub data set -> Kaldi data"),
     "import-folder": ("egrecho_inner.import_folder:import_folder", "UID.wav and UID.txt in a folder -> cuts, split"),
+    "import-eval-set": ("egrecho_inner.import_eval_set:import_eval_set", "a published test set on disk -> cuts"),
     "import-shar": ("egrecho_inner.import_shar:import_shar", "Lhotse Shar -> files and cuts"),
     "to-shar": ("egrecho_inner.to_shar:to_shar", "cuts -> Lhotse Shar"),
     "import-musan": ("egrecho_inner.import_musan:import_musan", "MUSAN folder -> manifests and noise cuts"),
