@@ -27,7 +27,7 @@ from transformers import WhisperForConditionalGeneration
 from egrecho_inner.data.audio.features import SAMPLING_RATE
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.resumable import Decoder, Place, choose_place
+from egrecho_inner.decoding.resumable import Decoder, Placement, choose_place
 from egrecho_inner.model.loading import load_processor
 from egrecho_inner.model.options import SIZES
 
@@ -51,7 +51,7 @@ class Task:
     beams: int
     tokens: int
     batch: int
-    place: Place
+    place: Placement
     clock: Callable[[], float]
     written: dict[str, str] = field(default_factory=dict)
     """Mean tokens per utterance, by way."""

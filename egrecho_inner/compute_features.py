@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from egrecho_inner.config import run
+from egrecho_inner.config_names import manifest_name
 from egrecho_inner.config_types import TICK_POWER, ClosedUnitInterval, PositiveInt, TickPower
 from egrecho_inner.errors import ConfigError, DataError, MachineError
 from egrecho_inner.runtime.executor import map_unordered
@@ -195,7 +196,7 @@ def storage_beside(out: Path) -> str:
 
 def plain_name(out: Path) -> str:
     """Return the name of a manifest without its endings; it may have dots of its own."""
-    return out.name.removesuffix(".gz").removesuffix(".jsonl")
+    return manifest_name(out)
 
 
 def check_room(folder: Path, need: float) -> None:

@@ -16,22 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from egrecho_inner.config import run
+from egrecho_inner.config_names import name_manifests
 from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.errors import ConfigError, ModelError
-from egrecho_inner.results.tables import averages, sets_table
-from egrecho_inner.runtime.files import write_json, write_text
+from egrecho_inner.errors import ModelError
 from egrecho_inner.text.languages import language_code
 from egrecho_inner.text.normalize import get_normalizer
-from egrecho_inner.text.scoring import percent, pool
+from egrecho_inner.text.scoring import percent
 
 if TYPE_CHECKING:
     from egrecho_inner.data.cuts.index import CutIndex
-    from egrecho_inner.results.scores import Scored
+    from egrecho_inner.results.scores import SetScores
 
 logger = logging.getLogger(__name__)
-
-SIX_KEYS = ("error_rate", "ins_rate", "del_rate", "sub_rate", "total", "RTF")
 
 
 def evaluate(
@@ -65,7 +62,9 @@ def evaluate(
 
     from egrecho_inner.decoding.hypotheses import remove_logs
     from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set, processes
-    from egrecho_inner.results.scores import hypothesis_rows, read_references, results, score_set, write_set
+    from egrecho_inner.results.folder import write_result
+    from egrecho_inner.results.references import read_references
+    from egrecho_inner.results.scores import score_set, summarize
     from egrecho_inner.training.checkpoints.card import note_evaluations
 
     transformers_logging.disable_progress_bar()
@@ -84,11 +83,10 @@ def evaluate(
             if rank > 0:
                 continue
             scored[name] = score_set(references[name], decoded.hypotheses, normalizer, metric)
-            summary = results(scored[name], list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
-            write_set(folder, scored[name], hypothesis_rows(references[name], decoded.hypotheses), summary)
+            written[name] = summarize(scored[name], list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
+            write_result(folder, references[name], decoded.hypotheses, scored[name], written[name])
             remove_logs(folder)
-            written[name] = summary
-            tell(name, summary)
+            log_set(name, written[name])
         if rank == 0:
             finish(Path(outdir), written, scored)
             note_evaluations(Path(model_path), written)
@@ -106,20 +104,7 @@ def open_sets(cuts: list[str] | str) -> dict[str, CutIndex]:
     """
     from egrecho_inner.data.cuts.index import CutIndex
 
-    found: dict[str, CutIndex] = {}
-    for word in [cuts] if isinstance(cuts, str) else cuts:
-        name, sign, path = word.partition("=")
-        if not sign or "/" in name:
-            path = word
-            name = Path(word).name.removesuffix(".gz").removesuffix(".jsonl")
-        if not name or name.startswith("."):
-            raise ConfigError(f"cuts: '{word}' gives no name for a folder; write NAME=PATH")
-        if name in found:
-            raise ConfigError(f"cuts: two sets are called {name}; write NAME=PATH to tell them apart")
-        found[name] = CutIndex(path)
-    if not found:
-        raise ConfigError("cuts is empty; give a manifest, or a list of them")
-    return found
+    return {name: CutIndex(path) for name, path in name_manifests(cuts).items()}
 
 
 def check_model(path: str) -> int:
@@ -138,7 +123,7 @@ def check_model(path: str) -> int:
     return int(read_config(path).num_mel_bins)
 
 
-def tell(name: str, summary: Mapping[str, Any]) -> None:
+def log_set(name: str, summary: Mapping[str, Any]) -> None:
     """Log one set in a line."""
     low, high = summary["interval"] or (None, None)
     logger.info(
@@ -149,23 +134,15 @@ def tell(name: str, summary: Mapping[str, Any]) -> None:
     )
 
 
-def finish(outdir: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str, Scored]) -> None:
-    """Print the six numbers; over several sets, write them all and print the table."""
+def finish(outdir: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str, SetScores]) -> None:
+    """Print the six numbers of one set; of several sets, write the overview and print its table."""
+    from egrecho_inner.results.folder import SIX_KEYS, write_overview
+
     if len(written) == 1:
         (summary,) = written.values()
         print(json.dumps({key: summary[key] for key in SIX_KEYS}, indent=2))
-        return
-    by_language = {name: each.by_language for name, each in scored.items()}
-    together: dict[str, Any] = dict.fromkeys(SIX_KEYS)  # all None where words and characters would be added up
-    if len({each.score.metric for each in scored.values()}) == 1:
-        together |= pool(each.score for each in scored.values()).as_dict()
-    wall, audio = (sum(each[key] for each in written.values()) for key in ("decode_seconds", "audio_seconds"))
-    together["RTF"] = round(wall / audio, 5)
-    table = sets_table(by_language)
-    write_text(outdir / "table.md", f"{table}\n")
-    sets = {name: {key: each[key] for key in (*SIX_KEYS, "metric", "normalizer")} for name, each in written.items()}
-    write_json(outdir / "results.json", together | {"averages": averages(by_language), "sets": sets}, indent=2)
-    print(table)
+    else:
+        print(write_overview(outdir, written, scored))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.data.audio.files import probe
-from egrecho_inner.data.sources.hub import Choice, Row, read_rows
+from egrecho_inner.data.sources.hub import HubRow, HubSource, read_rows
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import atomic_file
 from egrecho_inner.runtime.ledger import Ledger
@@ -53,7 +53,7 @@ def import_datasets(
         max_skip_ratio: Share of the rows that may have no readable audio.
     """
     code, place = language_code(language), Path(outdir)
-    choice = Choice(source, split, subset, revision, audio_column)
+    choice = HubSource(source, split, subset, revision, audio_column)
     origin = origin_of(choice)
     check_free(place, origin)
     ledger = Ledger(place / "skipped.jsonl")
@@ -81,7 +81,7 @@ def import_datasets(
 import_datasets.positional = ["source", "outdir"]
 
 
-def origin_of(choice: Choice) -> bytes:
+def origin_of(choice: HubSource) -> bytes:
     """Describe where rows come from, for the folder that they go to."""
     source = Path(choice.source)
     origin = {"source": str(source.resolve()) if source.is_dir() else choice.source, "subset": choice.subset}
@@ -101,7 +101,7 @@ def check_free(place: Path, origin: bytes) -> None:
         raise ConfigError(f"{place} holds {holds}; give each import a folder of its own, or remove this one")
 
 
-def text_of(row: Row, wanted: str | None, source: str) -> str:
+def text_of(row: HubRow, wanted: str | None, source: str) -> str:
     """Return the column of the transcript.
 
     Raises:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from egrecho_inner.config import run
+from egrecho_inner.config_names import name_manifests
 from egrecho_inner.config_types import NonNegativeFloat, NonNegativeInt, PositiveInt
-from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.ledger import read_ledger
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def report_data(
     from egrecho_inner.report.suspects import find_suspects, shared_speakers, unchecked
     from egrecho_inner.text.labels import LabelEncoder
 
-    paths = name_splits(cuts)
+    paths = cuts if isinstance(cuts, dict) and cuts else name_manifests(cuts)
     ledgers = {path: read_existing(path) for path in ([skipped] if isinstance(skipped, str) else skipped or [])}
     encoder = LabelEncoder(load_processor(processor).tokenizer) if processor else None
     survey = survey_cuts(paths, encoder)
@@ -76,27 +77,6 @@ def report_data(
 
 
 report_data.positional = ["cuts"]
-
-
-def name_splits(cuts: dict[str, str] | list[str] | str) -> dict[str, str]:
-    """Return the manifest of each split by its name."""
-    if isinstance(cuts, dict):
-        return check_named(list(cuts.items()))
-    pairs = []
-    for word in [cuts] if isinstance(cuts, str) else cuts:
-        name, sign, path = word.partition("=")
-        if not sign or "/" in name:
-            name, path = Path(word).name.removesuffix(".gz").removesuffix(".jsonl"), word
-        pairs.append((name, path))
-    return check_named(pairs)
-
-
-def check_named(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Refuse no split and two of one name."""
-    named = dict(pairs)
-    if not pairs or len(named) < len(pairs):
-        raise ConfigError("cuts: expected at least one manifest, each under a name of its own; write NAME=PATH")
-    return named
 
 
 def read_existing(path: str) -> list:

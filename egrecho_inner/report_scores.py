@@ -8,7 +8,6 @@ The page holds its own sound and needs no network.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,14 @@ import numpy as np
 from egrecho_inner.config import run
 from egrecho_inner.config_types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from egrecho_inner.errors import DataError
-from egrecho_inner.results.folder import Scored, read_scored
-from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
-from egrecho_inner.text.scoring import REF, match_ids, percent
+from egrecho_inner.results.comparison import Comparison, compare_scored, in_order_of
+from egrecho_inner.results.folder import read_result
+from egrecho_inner.results.rescored import Rescored, rescore
+from egrecho_inner.text.bootstrap import bootstrap_interval
+from egrecho_inner.text.scoring import REF, percent
 
 if TYPE_CHECKING:
     from egrecho_inner.report.clips import Clip
-    from egrecho_inner.report.score_page import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -51,52 +51,35 @@ def report_scores(
     from egrecho_inner.report.page import write_page
     from egrecho_inner.report.score_page import ScoreReport, score_page
 
-    scored = read_scored(result)
+    scored = rescore(read_result(result))
     comparison = compare_with(scored, compare) if compare else None
     rows = choose_rows(scored, comparison, utterances)
     ids = [scored.score.ids[row] for row in rows[:audio]]
-    clips = find_clips(cuts or manifest_of(scored), ids, audio_mb * 1e6, named=cuts is not None)
-    report = ScoreReport(scored, bootstrap_interval(scored.score.counts), rows, clips, comparison)
+    clips = find_clips(cuts or scored.source.manifest, ids, audio_mb * 1e6, named=cuts is not None)
+    interval = comparison.intervals[1] if comparison else bootstrap_interval(scored.score.counts)
+    report = ScoreReport(scored, interval, rows, clips, comparison)
     path = Path(out) if out else Path(result) / "report.html"
     write_page(path, score_page(report))
     print(f"{scored.rate} {percent(scored.score.error_rate)} ({scored.normalizer})")
     if comparison:
-        print(f"{comparison.verdict} against {compare} ({percent(comparison.other.score.error_rate)})")
+        print(f"{comparison.verdict} against {compare} ({percent(comparison.a.score.error_rate)})")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 report_scores.positional = ["result"]
 
 
-def compare_with(scored: Scored, folder: str) -> Comparison:
-    """Score another result alike, in the same order of utterances.
+def compare_with(scored: Rescored, folder: str) -> Comparison:
+    """Compare a result with another one, the baseline, scored alike and in the order of this one's utterances.
 
     Raises:
         DataError: The other result has other utterances or references.
     """
-    from egrecho_inner.report.score_page import Comparison
-
-    other = read_scored(folder, scored.normalizer, scored.score.metric)
-    match_ids({key: ref for key, ref, _ in scored.pairs}, {key: hyp for key, _, hyp in other.pairs})
-    place = {key: row for row, (key, _, _) in enumerate(other.pairs)}
-    order = [place[key] for key, _, _ in scored.pairs]
-    other = replace(
-        other,
-        rows=[other.rows[row] for row in order],
-        pairs=[other.pairs[row] for row in order],
-        score=other.score.select(order),
-        raw=other.raw.select(order),
-    )
-    different = [mine[0] for mine, its in zip(scored.pairs, other.pairs, strict=True) if mine[1] != its[1]]
-    if different:
-        raise DataError(
-            f"{folder}: {len(different)} references differ from those of {scored.folder} "
-            f"({', '.join(different[:5])}); expected the same test set"
-        )
-    return Comparison(other, paired_bootstrap(other.score.counts, scored.score.counts))
+    other = rescore(read_result(folder), scored.normalizer, scored.score.metric)
+    return compare_scored(in_order_of(scored, other), scored)
 
 
-def choose_rows(scored: Scored, comparison: Comparison | None, most: int) -> list[int]:
+def choose_rows(scored: Rescored, comparison: Comparison | None, most: int) -> list[int]:
     """Return the utterances to show, most errors first; those that changed most are among them."""
     errors = scored.score.utterance_errors
     rate = errors / np.maximum(scored.score.counts[:, REF], 1)
@@ -104,17 +87,9 @@ def choose_rows(scored: Scored, comparison: Comparison | None, most: int) -> lis
     chosen = list(worst[errors[worst] > 0])
     chosen += [row for row in worst if errors[row] == 0 and scored.flags[row]]
     if comparison:
-        change = np.abs(errors - comparison.other.score.utterance_errors)
-        changed = np.argsort(-change, kind="stable")
-        chosen = [row for row in changed if change[row]][: most // 2] + chosen
+        chosen = comparison.most_changed[: most // 2] + chosen
     kept = set([int(row) for row in dict.fromkeys(chosen)][:most])
     return [int(row) for row in worst if int(row) in kept]
-
-
-def manifest_of(scored: Scored) -> str | None:
-    """Return the manifest that results.json names."""
-    data = scored.results.get("data")
-    return data.get("path") if isinstance(data, dict) else None
 
 
 def find_clips(path: str | None, ids: list[str], room: float, named: bool) -> dict[str, Clip | str]:

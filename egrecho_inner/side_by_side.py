@@ -9,46 +9,18 @@ from `hyps.jsonl`, so that all rows are counted by one ruler; a set that not all
 utterances is refused.
 """
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from tabulate import tabulate
 
 from egrecho_inner.config import run
-from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.runtime.files import read_lines, write_text
-from egrecho_inner.text.alignment import Metric
+from egrecho_inner.config_names import parse_named
+from egrecho_inner.errors import DataError
+from egrecho_inner.results.folder import ResultFolder, read_sets
+from egrecho_inner.results.rescored import normalize_rows
+from egrecho_inner.runtime.files import write_text
 from egrecho_inner.text.bootstrap import bootstrap_interval
-from egrecho_inner.text.normalize import default_normalizer, get_normalizer
 from egrecho_inner.text.scoring import Score, score
 
 HEADS = ["set", "model", "M params", "WER %", "95 %", "raw", "CER %", "raw", "RTF", "x faster"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """One model on one set."""
-
-    model: str
-    rows: list[dict[str, Any]]
-    """Of hyps.jsonl."""
-    summary: dict[str, Any]
-    """results.json."""
-
-    def score(self, metric: Metric, normalizer: str) -> Score:
-        """Count the errors; `auto` takes each language's own normaliser."""
-        triples = []
-        for row in self.rows:
-            name = default_normalizer(row["language"]) if normalizer == "auto" else normalizer
-            normalize = get_normalizer(name, row["language"])
-            triples.append((row["id"], normalize(row["ref"]), normalize(row["hyp"])))
-        return score(triples, metric)
-
-    def scores(self, normalizer: str) -> list[Score]:
-        """Return the four scores: words, words raw, characters, characters raw."""
-        return [self.score(metric, name) for metric in ("wer", "cer") for name in (normalizer, "none")]
 
 
 def side_by_side(results: list[str], normalizer: str = "auto", out: str | None = None) -> None:
@@ -59,17 +31,19 @@ def side_by_side(results: list[str], normalizer: str = "auto", out: str | None =
         normalizer: Of the columns that are not raw; auto is the language's own.
         out: Markdown file to write the table to.
     """
-    models = {name: read_results(name, Path(folder)) for name, folder in map(parted, results)}
+    named = [parse_named(word, "results", "NAME=DIR, DIR written by egrecho eval") for word in results]
+    models = {name: read_sets(folder) for name, folder in named}
     sets = list(dict.fromkeys(name for found in models.values() for name in found))
     table: list[list[str]] = []
     by_model: dict[str, list[list[float]]] = {}
     for name in sets:
-        found = [each[name] for each in models.values() if name in each]
+        found = {model: sets[name] for model, sets in models.items() if name in sets}
         check_same(name, found)
-        for result in found:
-            scores = result.scores(normalizer)
-            by_model.setdefault(result.model, []).append([in_percent(each) for each in scores])
-            table.append(line(name, result, scores, found[0].summary["RTF"]))
+        real_time = next(iter(found.values())).summary["RTF"]
+        for model, result in found.items():
+            scores = scores_of(result, normalizer)
+            by_model.setdefault(model, []).append([in_percent(each) for each in scores])
+            table.append([name, model, *line(result, scores, real_time)])
     if len(sets) > 1:
         for model, rates in by_model.items():
             if len(rates) == len(sets):
@@ -85,62 +59,32 @@ def side_by_side(results: list[str], normalizer: str = "auto", out: str | None =
 side_by_side.positional = ["results"]
 
 
-def parted(word: str) -> tuple[str, str]:
-    """Part NAME=DIR.
-
-    Raises:
-        ConfigError: It is not that.
-    """
-    name, sign, folder = word.partition("=")
-    if not sign or not name or not folder:
-        raise ConfigError(f"results: '{word}'; expected NAME=DIR, DIR written by egrecho eval")
-    return name, folder
+def scores_of(result: ResultFolder, normalizer: str) -> list[Score]:
+    """Return the four scores: words, words raw, characters, characters raw."""
+    texts = [normalize_rows(result.rows, name) for name in (normalizer, "none")]
+    return [score(pairs, metric) for metric in ("wer", "cer") for pairs in texts]
 
 
-def read_results(model: str, folder: Path) -> dict[str, Result]:
-    """Read the sets of a result folder by name.
-
-    Raises:
-        DataError: There is no result, or it does not read.
-    """
-    places = {path.parent: path for path in sorted([*folder.glob("results.json"), *folder.glob("*/results.json")])}
-    found: dict[str, Result] = {}
-    for place, path in places.items():
-        if not (place / "hyps.jsonl").is_file():  # the sum over several sets
-            continue
-        try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
-            rows = [json.loads(line) for line in read_lines(place / "hyps.jsonl")]
-            name = place.name if place != folder else Path(summary["data"]["path"]).name.split(".jsonl")[0]
-            found[name] = Result(model, rows, summary)
-        except (ValueError, KeyError) as error:
-            raise DataError(f"{place} does not read ({error!r}); evaluate again") from error
-    if not found:
-        raise DataError(f"{folder} holds no results of egrecho eval (results.json beside hyps.jsonl); evaluate first")
-    return found
-
-
-def check_same(name: str, found: list[Result]) -> None:
+def check_same(name: str, found: dict[str, ResultFolder]) -> None:
     """Refuse to compare different utterances.
 
     Raises:
         DataError: Naming both models.
     """
-    first = [(row["id"], row["ref"]) for row in found[0].rows]
-    for other in found[1:]:
-        if [(row["id"], row["ref"]) for row in other.rows] != first:
-            raise DataError(
-                f"set {name}: {found[0].model} and {other.model} decoded different utterances; evaluate both on one set"
-            )
+    (model, first), *others = found.items()
+    expected = [(row["id"], row["ref"]) for row in first.rows]
+    for other, result in others:
+        if [(row["id"], row["ref"]) for row in result.rows] != expected:
+            raise DataError(f"set {name}: {model} and {other} decoded different utterances; evaluate both on one set")
 
 
 def in_percent(scored: Score) -> float:
-    """Return an error rate in percent, NaN where nothing was said."""
+    """Return an error rate in percent, NaN where there is no reference."""
     return float("nan") if scored.error_rate is None else 100 * scored.error_rate
 
 
-def line(name: str, result: Result, scores: list[Score], measure: float) -> list[str]:
-    """Return a row of the table."""
+def line(result: ResultFolder, scores: list[Score], measure: float) -> list[str]:
+    """Return a row of the table behind set and model; `measure` is the real-time factor of the first model."""
     interval = bootstrap_interval(scores[0].counts)
     between = "" if interval is None else "-".join(f"{100 * bound:.1f}" for bound in interval)
     first, *others = (f"{in_percent(each):.2f}" for each in scores)
@@ -148,7 +92,7 @@ def line(name: str, result: Result, scores: list[Score], measure: float) -> list
     real_time = result.summary["RTF"]
     faster = f"{measure / real_time:.2f}" if real_time else "n/a"
     size = "" if parameters is None else f"{parameters / 1e6:.2f}"
-    return [name, result.model, size, first, between, *others, f"{real_time:.4f}", faster]
+    return [size, first, between, *others, f"{real_time:.4f}", faster]
 
 
 if __name__ == "__main__":

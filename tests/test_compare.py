@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from egrecho_inner.compare import compare, compare_results, read_result
+from egrecho_inner.compare import compare
 from egrecho_inner.config import run
 from egrecho_inner.errors import DataError
+from egrecho_inner.results.comparison import compare_results
+from egrecho_inner.results.folder import read_result
 from egrecho_inner.text.scoring import score
 
 WORDS = ["the", "a", "cat", "dog", "sat", "ran", "home", "fast", "slow", "now"]
@@ -73,7 +75,7 @@ def test_wins_and_most_changed_utterances(tmp_path: Path, capsys: pytest.Capture
 
 def test_drawing_speakers_is_an_option(tmp_path: Path) -> None:
     a, b = (read_result(result_folder(tmp_path / name, 0.2, seed=i)) for i, name in enumerate("ab"))
-    groups = [row["speaker"] for row in a.rows.values()]
+    groups = [row["speaker"] for row in a.rows]
     by_speaker = compare_results(a, b, "whisper-basic", "wer", groups=groups)
     assert by_speaker.difference != compare_results(a, b, "whisper-basic", "wer").difference
 

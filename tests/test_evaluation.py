@@ -20,7 +20,8 @@ from egrecho_inner.decoding import resumable as session
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.errors import ConfigError, DataError, ModelError, UserError
-from egrecho_inner.evaluation import SIX_KEYS, evaluate
+from egrecho_inner.evaluation import evaluate
+from egrecho_inner.results.folder import SIX_KEYS
 
 ROOT = Path(__file__).parents[1]
 QUICK = DecodeOptions(max_new_tokens=12)
@@ -212,7 +213,7 @@ FAULTS: dict[str, tuple[Callable[[Path], dict[str, Any]], type[UserError], str]]
     "no model": (lambda _: {"model_path": "/nowhere/model"}, ModelError, "/nowhere/model does not exist"),
     "no hub": (lambda _: {"model_path": "openai/whisper-small"}, ModelError, "hf_download.sh"),
     "no cuts": (lambda _: {"cuts": "/nowhere.jsonl.gz"}, DataError, "/nowhere.jsonl.gz does not exist"),
-    "two of a name": (lambda _: {"cuts": ["a=x.jsonl", "a=y.jsonl"]}, DataError, "x.jsonl does not exist"),
+    "two of a name": (lambda _: {"cuts": ["a=x.jsonl", "a=y.jsonl"]}, ConfigError, "two sets are called a"),
     "mels": (
         lambda home: {"cuts": str(with_stored_features(home, 128))},
         DataError,

@@ -14,6 +14,7 @@ FLOORS = {
     "runtime": 1,
     "text": 2,
     "config_keys": 1,
+    "config_names": 1,
     "config_types": 1,
     "config_help": 2,
     "config": 3,
@@ -120,3 +121,12 @@ def test_test_files_have_names_of_their_own() -> None:
     # pytest imports them by their base names: of two that are equal only one is collected
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_no_class_name_has_two_meanings() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, source in modules():
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

@@ -40,7 +40,7 @@ NO_EARLY_EXIT = 1.01  # with exactly 1 and no penalty the search would stop at i
 COMPLETE = "config.json"  # written last by CTranslate2's converter
 
 
-class Engine:
+class ConvertedModel:
     """A converted model, loaded.
 
     Args:
@@ -69,17 +69,17 @@ class Engine:
 
     def recognizer(
         self, shell: Whisper, labels: LabelEncoder, num_beams: int, length_penalty: float, timestamps: bool
-    ) -> "EngineRecognizer":
+    ) -> "ConvertedRecognizer":
         """Make a recogniser; the arguments are those of `Recognizer`."""
-        return EngineRecognizer(self, shell, labels, num_beams, length_penalty, timestamps)
+        return ConvertedRecognizer(self, shell, labels, num_beams, length_penalty, timestamps)
 
 
-class EngineRecognizer(Recognizer):
+class ConvertedRecognizer(Recognizer):
     """What `Recognizer` does, done by CTranslate2; the model is only asked for its configuration."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ConvertedModel,
         shell: Whisper,
         labels: LabelEncoder,
         num_beams: int = 1,

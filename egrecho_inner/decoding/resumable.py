@@ -5,7 +5,6 @@ processes, and the facts that a result must carry: model, data, options, machine
 """
 
 import hashlib
-import json
 import math
 import os
 import platform
@@ -29,17 +28,17 @@ from transformers import WhisperConfig
 from egrecho_inner import __version__
 from egrecho_inner.data.audio.features import FLOOR
 from egrecho_inner.data.cuts.index import CutIndex
-from egrecho_inner.decoding.ctranslate2 import Engine, choose_backend, load_shell
+from egrecho_inner.decoding.ctranslate2 import ConvertedModel, choose_backend, load_shell
 from egrecho_inner.decoding.hypotheses import HypothesisLog, deal, gather, remove_logs
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.pieces import Piece, durations_of, longest_first
 from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.model.loading import check_path, explain, load_model, load_processor
+from egrecho_inner.results.folder import SUMMARY, is_result, read_rows, read_summary, to_hypothesis
 from egrecho_inner.results.hypothesis import Hypothesis
-from egrecho_inner.results.scores import Reference, from_hypothesis_row
+from egrecho_inner.results.references import Reference
 from egrecho_inner.runtime.devices import auto_device
-from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.runtime.passes import make_key
 
 WARM_UP_FRAMES = 100
@@ -48,7 +47,7 @@ FACTS = ("model", "data", "decode", "decoding_key", "device", "dtype", "threads"
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where this process computes."""
 
     device: torch.device
@@ -72,7 +71,7 @@ class Decoded:
 class Decoder:
     """A model that is loaded when there is something to decode."""
 
-    def __init__(self, model_path: str, options: DecodeOptions, place: Place):
+    def __init__(self, model_path: str, options: DecodeOptions, place: Placement):
         self.model_path, self.place = model_path, place
         self.options = replace(options, backend=choose_backend(options.backend))
         self.digest = model_digest(model_path)
@@ -95,7 +94,7 @@ class Decoder:
             model = load_model(path, place.dtype).to(place.device).eval()
             return Transcriber(model, load_processor(path), self.options)
         compute_type = "int8" if backend.endswith("int8") else str(place.dtype).removeprefix("torch.")
-        engine, shell = Engine(path, self.digest, place.device, compute_type), load_shell(path)
+        engine, shell = ConvertedModel(path, self.digest, place.device, compute_type), load_shell(path)
         make = partial(engine.recognizer, shell)
         return Transcriber(shell, load_processor(path), self.options, torch.device("cpu"), make)
 
@@ -148,7 +147,7 @@ def decode_set(
     place, key = decoder.place, decoder.key(cuts, len(references))
     if overwrite and place.rank == 0:
         remove_logs(folder)
-        (folder / "results.json").unlink(missing_ok=True)
+        (folder / SUMMARY).unlink(missing_ok=True)
     wait()
     finished = None if overwrite else read_finished(folder, key)
     wait()  # or the first process could write what another is about to read
@@ -196,16 +195,15 @@ def check_languages(decoder: Decoder, references: Sequence[Reference]) -> None:
 
 def read_finished(folder: Path, key: str) -> Decoded | None:
     """Return what an earlier evaluation with this key finished in the folder."""
-    summary, rows = folder / "results.json", folder / "hyps.jsonl"
-    if not summary.is_file() or not rows.is_file():
+    if not is_result(folder):
         return None
     try:
-        old = json.loads(summary.read_text(encoding="utf-8"))
+        old = read_summary(folder)
         if old.get("decoding_key") != key:
             return None
-        found = [from_hypothesis_row(json.loads(line)) for line in read_lines(rows)]
+        found = [to_hypothesis(row) for row in read_rows(folder)]
         return Decoded({each.id: each for each in found}, old["decode_seconds"], {name: old[name] for name in FACTS})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (DataError, KeyError, TypeError) as error:
         raise DataError(f"{folder} holds results that do not read ({error!r}); repeat with --overwrite true") from error
 
 
@@ -231,7 +229,7 @@ def model_digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def choose_place(device: str, dtype: str, rank: int = 0, world: int = 1) -> Place:
+def choose_place(device: str, dtype: str, rank: int = 0, world: int = 1) -> Placement:
     """Choose device and type of the weights.
 
     Raises:
@@ -247,7 +245,7 @@ def choose_place(device: str, dtype: str, rank: int = 0, world: int = 1) -> Plac
         raise ConfigError(f"device '{device}' is not usable here ({str(error).splitlines()[0]}); try cpu") from error
     if dtype == "auto":
         dtype = "float16" if place.type == "cuda" else "float32"
-    return Place(place, DTYPES[dtype], rank, world)
+    return Placement(place, DTYPES[dtype], rank, world)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.data.cuts.fields import transcript_of
 from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.recognize import label_encoder
-from egrecho_inner.decoding.resumable import Place
+from egrecho_inner.decoding.resumable import Placement
 from egrecho_inner.errors import DataError
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.model.whisper import Whisper
@@ -71,7 +71,7 @@ class LogitWriter:
         spoken: tuple[str | None, Task],
         top_k: int,
         temperature: float,
-        place: Place,
+        place: Placement,
     ):
         self.index, self.teacher, self.targets, self.spoken = index, teacher, targets, spoken
         self.top_k, self.temperature, self.place = top_k, temperature, place

@@ -49,7 +49,7 @@ SILENT_LOGPROB = -1.0
 """A text less likely than this may be no speech (Radford et al. 2022, 4.5)."""
 
 
-class Window(NamedTuple):
+class DecodedPiece(NamedTuple):
     """A piece with what was recognised in it and the seconds that took."""
 
     piece: Piece
@@ -127,7 +127,7 @@ class Transcriber:
             most=self.options.batch_size,
             window_seconds=WINDOW_SECONDS if self.padded else 0.0,
         )
-        parts: dict[int, list[Window]] = {}
+        parts: dict[int, list[DecodedPiece]] = {}
         while True:
             begin = time.perf_counter()
             pieces = next(batches, None)
@@ -137,7 +137,7 @@ class Transcriber:
             share = (time.perf_counter() - begin) / sum(piece.length for piece in pieces)
             for piece, result in zip(pieces, found, strict=True):
                 done = parts.setdefault(piece.position, [])
-                done.append(Window(piece, result, share * piece.length))
+                done.append(DecodedPiece(piece, result, share * piece.length))
                 if len(done) == piece.parts:
                     yield self.join(parts.pop(piece.position), float(durations[piece.position]))
 
@@ -156,23 +156,23 @@ class Transcriber:
         """Return the most tokens an utterance of so many seconds may have."""
         return self.options.max_new_tokens or BASE_TOKENS + int(TOKENS_PER_SECOND * seconds)
 
-    def follow(self, cut: Cut, recognizer: Recognizer) -> list[Window]:
+    def follow(self, cut: Cut, recognizer: Recognizer) -> list[DecodedPiece]:
         """Recognise one recording of more than 30 s by the model's timestamps."""
         begin = time.perf_counter()
         feats, length = load_features(cut, self.model.config.num_mel_bins)
         language, seek = cut_language(cut), 0
-        windows: list[Window] = []
+        windows: list[DecodedPiece] = []
         while seek < length:
             end = min(seek + WHISPER_FRAMES, length)
             piece = Piece(cut.id, 0, len(windows), 0, feats[seek:end], end - seek, language)
             found = self.recognise([piece], recognizer)[0]
             tokens, advance = complete_part(found.tokens, self.labels.id("<|0.00|>"), end - seek)
             now = time.perf_counter()
-            windows.append(Window(piece, replace(found, tokens=tokens), now - begin))
+            windows.append(DecodedPiece(piece, replace(found, tokens=tokens), now - begin))
             seek, begin, language = seek + advance, now, found.language
         return windows
 
-    def join(self, windows: Sequence[Window], duration: float) -> Hypothesis:
+    def join(self, windows: Sequence[DecodedPiece], duration: float) -> Hypothesis:
         """Make the hypothesis of a cut from those of its parts."""
         found = [self.hushed(window.found) for window in sorted(windows, key=lambda window: window.piece.part)]
         language = found[0].language

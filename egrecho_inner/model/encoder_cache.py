@@ -33,7 +33,7 @@ ROW = struct.Struct("<16sQII")
 KEY, FULL = "key", "full-{}"
 
 
-class Place(NamedTuple):
+class CacheEntry(NamedTuple):
     """Where an output is."""
 
     file: int
@@ -55,7 +55,7 @@ class EncoderCache:
 
     def __init__(self, folder: Path, width: int, room: float, rank: int = 0, world: int = 1):
         self.folder, self.width, self.rank = folder, width, rank
-        self.places: dict[bytes, Place] = {}
+        self.places: dict[bytes, CacheEntry] = {}
         self.checked: set[bytes] = set()
         self.seen: dict[int, int] = {}
         """Bytes of each process's places that are read already."""
@@ -146,7 +146,7 @@ class EncoderCache:
                 file.seek(begin)
                 data = file.read(whole)
             for name, place, length, checksum in ROW.iter_unpack(data):
-                self.places[name] = Place(rank, place, length, checksum)
+                self.places[name] = CacheEntry(rank, place, length, checksum)
             self.seen[rank] = begin + whole
 
     def read(self, name: bytes) -> np.ndarray | None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from egrecho_inner.report.charts import bar
 from egrecho_inner.report.page import Child, Html, table, tag, text
-from egrecho_inner.results.errs import Tally
-from egrecho_inner.results.folder import Scored
+from egrecho_inner.results.errs import TokenErrors
+from egrecho_inner.results.rescored import Rescored
 from egrecho_inner.text.alignment import align, tokenize
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.scoring import REF, Score, percent
@@ -24,7 +24,7 @@ SECONDS = (2, 5, 10, 20, 30)
 TOKENS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def groups(scored: Scored) -> Html:
+def groups(scored: Rescored) -> Html:
     """Show the rate by speaker, language, duration and length of the reference."""
     durations, bands = _buckets(scored.column("duration"), SECONDS, "s")
     lengths, sizes = _buckets(scored.score.counts[:, REF].tolist(), TOKENS, "")
@@ -41,7 +41,7 @@ def groups(scored: Scored) -> Html:
     return tag("div", *panels, cls="grid")
 
 
-def _parts(scored: Scored, labels: Sequence[str | None]) -> dict[str, Score]:
+def _parts(scored: Rescored, labels: Sequence[str | None]) -> dict[str, Score]:
     rows: dict[str, list[int]] = {}
     for row, label in enumerate(labels):
         rows.setdefault("not given" if label is None else str(label), []).append(row)
@@ -61,7 +61,7 @@ def _buckets(values: Sequence[float | None], edges: Sequence[float], unit: str) 
     return found, names
 
 
-def _panel(scored: Scored, what: str, parts: Mapping[str, Score], order: Sequence[str] | None = None) -> Html | None:
+def _panel(scored: Rescored, what: str, parts: Mapping[str, Score], order: Sequence[str] | None = None) -> Html | None:
     """Show the rate of each group of utterances; groups in their own order, or those with most errors first."""
     if set(parts) == {"not given"}:
         return None
@@ -96,9 +96,9 @@ def _sizes(part: Score) -> list[str]:
     return [f"{part.utterances:,}", f"{part.total:,}"]
 
 
-def confusions(scored: Scored) -> Html:
+def confusions(scored: Rescored) -> Html:
     """Show the commonest substitutions, deletions and insertions."""
-    tally, metric = Tally(), scored.score.metric
+    tally, metric = TokenErrors(), scored.score.metric
     for _, ref, hyp in scored.pairs:
         tally.add(align(tokenize(ref, metric), tokenize(hyp, metric)))
     substituted = [

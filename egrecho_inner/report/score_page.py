@@ -12,37 +12,19 @@ from egrecho_inner.report.charts import bar
 from egrecho_inner.report.clips import Clip
 from egrecho_inner.report.page import Child, Html, page, read_part, section, table, tag, tiles
 from egrecho_inner.report.utterances import legend, utterance_cards
-from egrecho_inner.results.folder import FLAGS, Scored
-from egrecho_inner.text.bootstrap import Difference
+from egrecho_inner.results.comparison import Comparison
+from egrecho_inner.results.flags import FLAGS
+from egrecho_inner.results.rescored import Rescored
 from egrecho_inner.text.scoring import INS, REF, percent
 
 ABOUT_GROUPS = "The whisker is the 95 % interval: where it is long, the group is too small to tell. Bars end at 100 %."
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Another result on the same utterances."""
-
-    other: Scored
-    """Its rows in the order of the first result."""
-    difference: Difference | None
-    """Of this result minus the other."""
-
-    @property
-    def verdict(self) -> str:
-        """Say in words what this result is against the other."""
-        if self.difference is None:
-            return "undecided"
-        if not self.difference.significant:
-            return "within noise"
-        return "better" if self.difference.delta < 0 else "worse"
-
-
-@dataclass(frozen=True)
 class ScoreReport:
     """Everything that goes on the page."""
 
-    scored: Scored
+    scored: Rescored
     interval: tuple[float, float] | None
     cards: Sequence[int]
     """Utterances to show, worst first."""
@@ -62,7 +44,7 @@ def score_page(report: ScoreReport) -> Html:
         _figures(report),
         _split_of_errors(report),
         _warnings(scored),
-        _comparison(report) if report.comparison else None,
+        _comparison(report.comparison) if report.comparison else None,
         _strange(report),
         section("Where the errors are", groups(scored), note=f"{scored.rate} in %. {ABOUT_GROUPS}"),
         section("Most frequent errors", confusions(scored)),
@@ -74,7 +56,6 @@ def score_page(report: ScoreReport) -> Html:
 
 def _figures(report: ScoreReport) -> Html:
     scored, low_high = report.scored, report.interval
-    rows = scored.results
     sure = f"95 % interval {percent(low_high[0])} to {percent(low_high[1])}" if low_high else "no reference"
     seconds = sum(each or 0 for each in scored.column("duration"))
     figures: list[tuple[str, Child, Child]] = [
@@ -84,7 +65,7 @@ def _figures(report: ScoreReport) -> Html:
         (f"Reference {scored.unit}", f"{scored.score.total:,}", f"{scored.score.errors:,} errors"),
     ]
     if seconds:
-        speed = rows.get("RTFx")
+        speed = scored.summary.get("RTFx")
         about = f"decoded {speed:,.1f} times faster than real time" if speed else "audio"
         figures.append(("Audio", f"{seconds / 3600:,.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min", about))
     return tiles(figures)
@@ -99,50 +80,44 @@ def _split_of_errors(report: ScoreReport) -> Html:
         ("de", "deleted", part.dels),
         ("in", "inserted", part.ins),
     ]
-    whole = max(sum(count for *_, count in shares), 1)
-    line = [tag("span", cls=cls, style=f"width:{100 * count / whole:.2f}%") for cls, _, count in shares if count]
+    tokens = max(sum(count for *_, count in shares), 1)
+    line = [tag("span", cls=cls, style=f"width:{100 * count / tokens:.2f}%") for cls, _, count in shares if count]
     said = " · ".join(f"{count:,} {name} ({percent(_share(count, part.total))} %)" for _, name, count in shares)
     return tag("div", tag("div", *line, cls="split"), tag("div", said, cls="facts"))
 
 
-def _warnings(scored: Scored) -> Html | None:
-    """Say where the stored numbers are not those of the stored texts."""
-    stored, rate = scored.results.get("error_rate"), scored.score.error_rate
-    said = []
-    if isinstance(stored, (int, float)) and rate is not None and abs(stored - rate) > 1e-5:
-        said.append(f"results.json says {percent(stored)} %, its texts score {percent(rate)} % here.")
-    normalizer = scored.results.get("normalizer")
+def _warnings(scored: Rescored) -> Html | None:
+    """Show where the stored numbers are not those of the stored texts."""
+    notes = []
+    if scored.stored_rate is not None:
+        rate = percent(scored.score.error_rate)
+        notes.append(f"results.json says {percent(scored.stored_rate)} %, its texts score {rate} % here.")
+    normalizer = scored.summary.get("normalizer")
     version = normalizer.get("version") if isinstance(normalizer, dict) else None
     if version and version != scored.version and normalizer.get("name") == scored.normalizer:
-        said.append(f"It was scored with {version}, here it is {scored.version}.")
-    return tag("p", tag("span", "check", cls="chip warning"), " ", " ".join(said)) if said else None
+        notes.append(f"It was scored with {version}, here it is {scored.version}.")
+    return tag("p", tag("span", "check", cls="chip warning"), " ", " ".join(notes)) if notes else None
 
 
-def _comparison(report: ScoreReport) -> Html:
-    """Say what this result is against the other, and count wins and losses."""
-    comparison, mine = report.comparison, report.scored.score
-    other, difference = comparison.other.score, comparison.difference
-    change = mine.utterance_errors - other.utterance_errors
-    wins, losses = int((change < 0).sum()), int((change > 0).sum())
+def _comparison(comparison: Comparison) -> Html:
+    """Show the verdict on this result against the other, and count wins and losses."""
+    difference, utterances = comparison.difference, max(len(comparison.change), 1)
     color = {"better": "good", "worse": "error"}.get(comparison.verdict, "hint")
     figures = "There is no reference to score against."
     if difference:
         low, high = (f"{100 * bound:+.2f}" for bound in (difference.low, difference.high))
         figures = (
-            f"{100 * difference.delta:+.2f} points against {percent(other.error_rate)} % "
+            f"{100 * difference.delta:+.2f} points against {percent(comparison.a.score.error_rate)} % "
             f"(95 % interval {low} to {high}, paired bootstrap)."
         )
+    names = [("fewer errors than the other", "good"), ("as many", "even"), ("more errors", "bad")]
     rows = [
-        (name, bar(count / max(len(change), 1), cls=cls), f"{count:,}", f"{100 * count / max(len(change), 1):.1f} %")
-        for name, count, cls in [
-            ("fewer errors than the other", wins, "good"),
-            ("as many", len(change) - wins - losses, "even"),
-            ("more errors", losses, "bad"),
-        ]
+        (name, bar(count / utterances, cls=cls), f"{count:,}", f"{100 * count / utterances:.1f} %")
+        for (name, cls), count in zip(names, comparison.wins, strict=True)
     ]
     head = tag("p", tag("span", comparison.verdict, cls=f"chip {color}"), " ", figures)
     counts = table(["Utterances with", "", "", ""], rows, numbers=(2, 3), cls="shares")
-    return section(f"Against {comparison.other.folder}", tag("div", head, counts, cls="panel"))
+    return section(f"Against {comparison.a.folder}", tag("div", head, counts, cls="panel"))
 
 
 def _strange(report: ScoreReport) -> Html:
@@ -170,7 +145,7 @@ def _utterances(report: ScoreReport) -> Html:
     """Show the utterances with what is needed to find some of them."""
     scored = report.scored
     cards, shown = utterance_cards(
-        report.scored, report.cards, report.clips, report.comparison and report.comparison.other, report.room
+        report.scored, report.cards, report.clips, report.comparison and report.comparison.a, report.room
     )
     flags = [name for name in FLAGS if any(name in report.scored.flags[row] for row in report.cards[:shown])]
     kinds = [("", "all shown"), ("sub", "with substitutions"), ("del", "with deletions"), ("ins", "with insertions")]
@@ -198,9 +173,9 @@ def _select(name: str, label: str, options: Sequence[tuple[str, str]]) -> Html:
     return tag("select", *(tag("option", said, value=value) for value, said in options), id=name, aria_label=label)
 
 
-def _facts(scored: Scored) -> Html:
+def _facts(scored: Rescored) -> Html:
     """List what the numbers rest on."""
-    results = scored.results
+    results = scored.summary
     model, data, decode = (_table(results.get(key)) for key in ("model", "data", "decode"))
     versions = _table(results.get("versions"))
     facts = {

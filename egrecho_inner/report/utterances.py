@@ -10,7 +10,7 @@ from itertools import groupby
 
 from egrecho_inner.report.clips import Clip
 from egrecho_inner.report.page import Child, Html, player, tag, text
-from egrecho_inner.results.folder import Scored
+from egrecho_inner.results.rescored import Rescored
 from egrecho_inner.text.alignment import Alignment, align, tokenize
 from egrecho_inner.text.scoring import DEL, INS, REF, SUB, percent
 
@@ -19,7 +19,7 @@ MOST_CHARACTERS = 12  # in one box, which cannot be broken over two lines
 
 
 def utterance_cards(
-    scored: Scored, rows: Sequence[int], clips: Mapping[str, Clip | str], other: Scored | None, room: int
+    scored: Rescored, rows: Sequence[int], clips: Mapping[str, Clip | str], other: Rescored | None, room: int
 ) -> tuple[list[Html], int]:
     """Make the cards of some utterances until there is no room; return them and how many.
 
@@ -74,7 +74,7 @@ def legend(compared: bool) -> Html:
     )
 
 
-def _body(scored: Scored, row: int, other: Scored | None) -> Html:
+def _body(scored: Rescored, row: int, other: Rescored | None) -> Html:
     parts: list[Child] = [_head(scored, row, other), _alignment(scored, row)]
     if other is not None and other.pairs[row][2] != scored.pairs[row][2]:
         errors = int(other.score.utterance_errors[row])
@@ -83,7 +83,7 @@ def _body(scored: Scored, row: int, other: Scored | None) -> Html:
     return tag("div", *parts)
 
 
-def _alignment(scored: Scored, row: int) -> Html:
+def _alignment(scored: Rescored, row: int) -> Html:
     _, ref, hyp = scored.pairs[row]
     metric = scored.score.metric
     if not ref and not hyp:
@@ -91,7 +91,7 @@ def _alignment(scored: Scored, row: int) -> Html:
     return aligned(align(tokenize(ref, metric), tokenize(hyp, metric)), metric)
 
 
-def _head(scored: Scored, row: int, other: Scored | None) -> Html:
+def _head(scored: Rescored, row: int, other: Rescored | None) -> Html:
     fields, counts = scored.rows[row], scored.score.counts[row]
     rate = counts[:REF].sum() / counts[REF] if counts[REF] else None
     facts = [f"{scored.score.metric.upper()} {percent(rate)}{' %' if rate is not None else ''}"]
@@ -106,14 +106,14 @@ def _head(scored: Scored, row: int, other: Scored | None) -> Html:
     return tag("div", tag("bdi", fields["id"], cls="id"), facts_line, *chips, cls="top")
 
 
-def _as_written(scored: Scored, row: int) -> Html:
+def _as_written(scored: Rescored, row: int) -> Html:
     fields = scored.rows[row]
     pairs = [("Reference", fields["ref"]), ("Recognised", fields["hyp"])]
     lines = [[tag("dt", name), tag("dd", text(said[: 20 * MOST_TOKENS] or "(nothing)"))] for name, said in pairs]
     return tag("details", tag("summary", "as written, before normalisation"), tag("dl", *lines))
 
 
-def _marks(scored: Scored, row: int, other: Scored | None) -> dict[str, str]:
+def _marks(scored: Rescored, row: int, other: Rescored | None) -> dict[str, str]:
     """Return what the script finds and orders by."""
     counts, fields = scored.score.counts[row], scored.rows[row]
     errors = int(counts[:REF].sum())

@@ -17,7 +17,7 @@ UNITS = {"wer": ("%WER", "words"), "cer": ("%CER", "characters")}
 
 
 @dataclass(frozen=True)
-class Tally:
+class TokenErrors:
     """How often each token was right, confused, left out and put in."""
 
     correct: Counter[str] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ def errs_lines(rows: Iterable[tuple[str, str, str]], score: Score, note: str = "
         "Search below for sections starting with PER-UTT DETAILS:, SUBSTITUTIONS:, DELETIONS:, INSERTIONS:, "
         "PER-WORD STATS:"
     )
-    tally = Tally()
+    tally = TokenErrors()
     yield from ("", "PER-UTT DETAILS: corr or (ref->hyp)")
     for utterance, ref, hyp in rows:
         alignment = align(tokenize(ref, score.metric), tokenize(hyp, score.metric))
@@ -106,7 +106,7 @@ def _visible(tokens: list[str], glue: str) -> str:
     return glue.join(map(_token, tokens)) or "*"
 
 
-def _sections(tally: Tally) -> Iterator[str]:
+def _sections(tally: TokenErrors) -> Iterator[str]:
     yield from ("", "SUBSTITUTIONS: count ref -> hyp")
     yield from (f"{count}\t{_token(ref)} -> {_token(hyp)}" for (ref, hyp), count in _ranked(tally.substituted))
     yield from ("", "DELETIONS: count ref")

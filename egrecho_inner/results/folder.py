@@ -1,196 +1,193 @@
-"""What `egrecho eval` left in a folder, read again and scored: texts are what counts, not the numbers beside them.
+"""Result folders of `egrecho eval`: the one place that writes and reads them.
 
-In: a folder with `results.json` and `hyps.jsonl`. Out: a `Scored` result: every utterance normalised, aligned counts,
-signs of a decoder gone astray. From results.json come the names of normaliser and metric, the rate as it was stored,
-speed, and where the model and the cuts lie; from hyps.jsonl id, ref, hyp, and language, speaker, duration,
-compression_ratio, looped, truncated, parts where they are there.
+A folder of one set holds `results.json` (rates and what they rest on), `hyps.jsonl` (a line for each utterance: id,
+ref, hyp, language, speaker, duration, decoded_as, signs of a failed decoding) and `errs.txt`. A folder of several sets
+holds one such folder for each, `table.md`, and a `results.json` over all.
 """
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from egrecho_inner.config_names import manifest_name
 from egrecho_inner.errors import DataError
-from egrecho_inner.runtime.files import read_lines
-from egrecho_inner.text.alignment import Metric
-from egrecho_inner.text.constants import LOOP_RATIO
-from egrecho_inner.text.normalize import get_normalizer
-from egrecho_inner.text.repetition import compression_ratio
-from egrecho_inner.text.scoring import INS, REF, Score, score
+from egrecho_inner.results.errs import write_errs
+from egrecho_inner.results.hypothesis import Hypothesis, to_row
+from egrecho_inner.results.references import Reference
+from egrecho_inner.results.scores import SetScores
+from egrecho_inner.results.tables import averages, sets_table
+from egrecho_inner.runtime.files import read_lines, to_line, write_json, write_jsonl, write_text
+from egrecho_inner.text.scoring import pool
 
-_REPEATED = re.compile(r"(?<!\w)(\w.{0,80}?)(?:\W+\1){3,}(?!\w)", re.DOTALL)  # up to some words, four times in a row
-INVENTED = 5  # inserted tokens, and more than the reference has
+SUMMARY, HYPOTHESES, ERRS, TABLE = "results.json", "hyps.jsonl", "errs.txt", "table.md"
+SIX_KEYS = ("error_rate", "ins_rate", "del_rate", "sub_rate", "total", "RTF")
+"""The keys that the specification asks of results.json."""
+OWN_FIELDS = ("ref", "hyp", "language", "speaker", "decoded_as")
+"""Fields of hyps.jsonl that are not those of a `Hypothesis`, or under another name."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A result folder, scored."""
+class ResultFolder:
+    """The result of one set as it was read from disk."""
 
-    folder: str
-    results: dict[str, Any]
+    path: str
+    summary: dict[str, Any]
     """results.json"""
     rows: list[dict[str, Any]]
     """hyps.jsonl"""
-    normalizer: str
-    pairs: list[tuple[str, str, str]]
-    """(id, reference, hypothesis), normalised, in the order of `rows`."""
-    score: Score
-    raw: Score
-    """The same metric without normalisation."""
+
+    def name_of(self, key: str) -> str | None:
+        """Return the name that results.json has under `normalizer` or `metric`."""
+        return name_in(self.summary, key)
 
     @property
-    def rate(self) -> str:
-        """The name of the rate: WER or CER."""
-        return self.score.metric.upper()
-
-    @property
-    def unit(self) -> str:
-        return "characters" if self.score.metric == "cer" else "words"
-
-    @cached_property
-    def version(self) -> str:
-        """The version of the normaliser that scored here."""
-        return get_normalizer(self.normalizer).version
-
-    @cached_property
-    def flags(self) -> list[list[str]]:
-        """What is strange about each hypothesis, names of `FLAGS`."""
-        return [
-            [name for name, (_, test) in FLAGS.items() if test(row, counts)]
-            for row, counts in zip(self.rows, self.score.counts, strict=True)
-        ]
-
-    @cached_property
-    def by_language(self) -> dict[str, Score]:
-        """The score of each language, by its own normaliser and metric where results.json names them."""
-        groups: dict[str, list[int]] = {}
-        for row, language in enumerate(self.column("language")):
-            groups.setdefault(language or "not given", []).append(row)
-        own = self.results.get("languages") or {}
-        return {code: self._as_suits(code, rows, own.get(code)) for code, rows in groups.items()}
-
-    def _as_suits(self, code: str, rows: list[int], own: Mapping[str, Any] | None) -> Score:
-        if own is None:
-            return self.score.select(rows)
-        normalize = get_normalizer(named(own, "normalizer") or self.normalizer, None if code == "not given" else code)
-        texts = ((self.rows[row]["id"], self.rows[row]["ref"], self.rows[row]["hyp"]) for row in rows)
-        return score(((key, normalize(ref), normalize(hyp)) for key, ref, hyp in texts), own["metric"])
-
-    def column(self, name: str) -> list[Any]:
-        """Return a field of all rows; None where it is missing."""
-        return [row.get(name) for row in self.rows]
+    def manifest(self) -> str | None:
+        """The manifest that was decoded, where results.json names it."""
+        data = self.summary.get("data")
+        return data.get("path") if isinstance(data, dict) else None
 
 
-def read_scored(folder: str | Path, normalizer: str | None = None, metric: Metric | None = None) -> Scored:
-    """Read and score a result folder.
-
-    Args:
-        folder: Where `egrecho eval` wrote.
-        normalizer: Instead of the one in results.json.
-        metric: Instead of the one in results.json.
-
-    Raises:
-        DataError: A file is missing or broken, or the folder holds several sets.
-    """
-    results = _read_results(Path(folder))
-    rows = _read_rows(Path(folder) / "hyps.jsonl")
-    name = normalizer or named(results, "normalizer")
-    unit = metric or named(results, "metric")
-    if not name or unit not in ("wer", "cer"):
-        raise DataError(f"{folder}/results.json names no normalizer and metric; evaluate again, or give both")
-    triples = [(row["id"], row["ref"], row["hyp"]) for row in rows]
-    functions = {row.get("language"): get_normalizer(name, row.get("language")) for row in rows}
-    pairs = [
-        (key, functions[row.get("language")](ref), functions[row.get("language")](hyp))
-        for row, (key, ref, hyp) in zip(rows, triples, strict=True)
-    ]
-    return Scored(str(folder), results, rows, name, pairs, score(pairs, unit), score(triples, unit))
-
-
-def named(results: Mapping[str, Any], key: str) -> str | None:
-    """Read a name from results.json, where it may stand alone or as {"name": ..., "version": ...}."""
-    value = results.get(key)
+def name_in(summary: Mapping[str, Any], key: str) -> str | None:
+    """Read a name that may stand alone, or as {"name": ..., "version": ...}."""
+    value = summary.get(key)
     return value.get("name") if isinstance(value, dict) else value
 
 
-def _read_results(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give a folder in which egrecho eval has finished")
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); evaluate again") from error
-    if not isinstance(results, dict):
-        raise DataError(f"{path}: expected an object; evaluate again")
-    if "sets" in results and not (folder / "hyps.jsonl").is_file():
-        names = ", ".join(str(folder / name) for name in results["sets"])
-        raise DataError(f"{folder} holds several sets; a page shows one: {names}")
-    return results
+def write_result(
+    folder: Path,
+    references: Sequence[Reference],
+    hypotheses: Mapping[str, Hypothesis],
+    scored: SetScores,
+    summary: Mapping[str, Any],
+) -> None:
+    """Write the result of one set; results.json comes last, so a folder that has it is complete.
+
+    Args:
+        folder: Where to.
+        references: Of the set, in the order of its manifest.
+        hypotheses: One for each reference, by id.
+        scored: Their scores.
+        summary: The content of results.json.
+    """
+    (folder / SUMMARY).unlink(missing_ok=True)
+    write_jsonl(folder / HYPOTHESES, map(to_line, hypothesis_rows(references, hypotheses)))
+    write_errs(folder / ERRS, scored.pairs, scored.score, f"normaliser {scored.normalizer.name}")
+    write_json(folder / SUMMARY, summary, indent=2)
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give a folder in which egrecho eval has finished")
-    rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for number, line in enumerate(read_lines(path), start=1):
-        try:
-            row = json.loads(line)
-            texts = [row["id"], row["ref"], row["hyp"]]
-            if not all(isinstance(each, str) for each in texts):
-                raise TypeError
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: expected JSON with id, ref and hyp, got {line[:60]}") from error
-        if row["id"] in seen:
-            raise DataError(f"{path}:{number}: id {row['id']} occurs twice; decode the set again")
-        seen.add(row["id"])
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{path} is empty; evaluate again")
+def write_overview(folder: Path, summaries: Mapping[str, Mapping[str, Any]], scored: Mapping[str, SetScores]) -> str:
+    """Write table.md and results.json over several sets; return the table.
+
+    Args:
+        folder: That holds the folders of the sets.
+        summaries: The results.json of each set, by its name.
+        scored: The scores of each set.
+    """
+    by_language = {name: each.by_language for name, each in scored.items()}
+    together: dict[str, Any] = dict.fromkeys(SIX_KEYS)  # all None where words and characters would be added up
+    if len({each.score.metric for each in scored.values()}) == 1:
+        together |= pool(each.score for each in scored.values()).as_dict()
+    wall, audio = (sum(each[key] for each in summaries.values()) for key in ("decode_seconds", "audio_seconds"))
+    together["RTF"] = round(wall / audio, 5)
+    table = sets_table(by_language)
+    write_text(folder / TABLE, f"{table}\n")
+    sets = {name: {key: each[key] for key in (*SIX_KEYS, "metric", "normalizer")} for name, each in summaries.items()}
+    write_json(folder / SUMMARY, together | {"averages": averages(by_language), "sets": sets}, indent=2)
+    return table
+
+
+def hypothesis_rows(references: Sequence[Reference], hypotheses: Mapping[str, Hypothesis]) -> list[dict[str, Any]]:
+    """Return the lines of hyps.jsonl, in the order of the references, texts as they were written and recognised."""
+    rows = []
+    for ref in references:
+        row = to_row(hypotheses[ref.id])
+        decoded_as, text = row.pop("language"), row.pop("text")
+        first = {"id": row.pop("id"), "ref": ref.text, "hyp": text, "language": ref.language, "speaker": ref.speaker}
+        rows.append({**first, "duration": row.pop("duration"), "decoded_as": decoded_as, **row})
     return rows
 
 
-def _is_empty(row: Mapping[str, Any], counts: Any) -> bool:
-    return not row["hyp"].strip() and counts[REF] > 0
+def to_hypothesis(row: Mapping[str, Any]) -> Hypothesis:
+    """Make the hypothesis of a line of hyps.jsonl that `egrecho eval` wrote."""
+    kept = {key: value for key, value in row.items() if key not in OWN_FIELDS}
+    return Hypothesis(text=row["hyp"], language=row["decoded_as"], tokens=[], **kept)
 
 
-def _is_looped(row: Mapping[str, Any], counts: Any) -> bool:
-    hyp = row["hyp"]
-    if "looped" in row:
-        return bool(row["looped"])
-    return compression_ratio(hyp) > LOOP_RATIO or (bool(_REPEATED.search(hyp)) and not _REPEATED.search(row["ref"]))
+def read_result(folder: str | Path) -> ResultFolder:
+    """Read the result of one set.
+
+    Raises:
+        DataError: A file is missing or broken, an id occurs twice, or the folder holds several sets.
+    """
+    summary = read_summary(folder)
+    if "sets" in summary and not Path(folder, HYPOTHESES).is_file():
+        names = ", ".join(str(Path(folder, name)) for name in summary["sets"])
+        raise DataError(f"{folder} holds several sets; give one of them: {names}")
+    return ResultFolder(str(folder), summary, read_rows(folder))
 
 
-def _is_on_silence(row: Mapping[str, Any], counts: Any) -> bool:
-    return counts[REF] == 0 and counts[INS] > 0
+def read_sets(folder: str | Path) -> dict[str, ResultFolder]:
+    """Read all sets of a folder by name: of the folder itself, its manifest's; of folders in it, theirs.
+
+    Raises:
+        DataError: There is no result, or one is broken.
+    """
+    folder = Path(folder)
+    places = [path for path in (folder, *sorted(folder.glob("*/"))) if is_result(path)]
+    found = {path: read_result(path) for path in places}
+    if not found:
+        raise DataError(f"{folder} holds no results of egrecho eval ({SUMMARY} beside {HYPOTHESES}); evaluate first")
+    return {
+        path.name if path != folder else manifest_name(result.manifest or path): result
+        for path, result in found.items()
+    }
 
 
-def _is_invented(row: Mapping[str, Any], counts: Any) -> bool:
-    return counts[REF] > 0 and counts[INS] >= max(INVENTED, counts[REF] + 1)
+def is_result(folder: str | Path) -> bool:
+    """Return whether an evaluation of one set has finished in a folder."""
+    return Path(folder, SUMMARY).is_file() and Path(folder, HYPOTHESES).is_file()
 
 
-def _is_cut_off(row: Mapping[str, Any], counts: Any) -> bool:
-    return bool(row.get("truncated"))
+def read_summary(folder: str | Path) -> dict[str, Any]:
+    """Read the results.json of a folder, of one set or of several.
+
+    Raises:
+        DataError: It is missing or broken.
+    """
+    path = Path(folder, SUMMARY)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give a folder in which `egrecho eval` has finished")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); evaluate again") from error
+    if not isinstance(summary, dict):
+        raise DataError(f"{path}: expected an object; evaluate again")
+    return summary
 
 
-def _is_long(row: Mapping[str, Any], counts: Any) -> bool:
-    return (row.get("parts") or 1) > 1
+def read_rows(folder: str | Path) -> list[dict[str, Any]]:
+    """Read the hyps.jsonl of a folder.
 
-
-Test = Callable[[Mapping[str, Any], Any], bool]
-FLAGS: dict[str, tuple[str, Test]] = {
-    "empty": ("nothing was recognised where something is said", _is_empty),
-    "looped": (
-        f"the text repeats itself: it compresses by more than {LOOP_RATIO}, or its words come four times in a row",
-        _is_looped,
-    ),
-    "on silence": ("text where the reference is empty", _is_on_silence),
-    "invented": (f"more inserted than the reference has in all, {INVENTED} at least", _is_invented),
-    "cut off": ("the limit of tokens came before the end", _is_cut_off),
-    "long form": ("over 30 s, recognised in several windows", _is_long),
-}
+    Raises:
+        DataError: It is missing, broken or empty, or an id occurs twice.
+    """
+    path = Path(folder, HYPOTHESES)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give a folder in which `egrecho eval` has finished")
+    rows: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            row = json.loads(line)
+            if not all(isinstance(row[key], str) for key in ("id", "ref", "hyp")):
+                raise TypeError
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}:{number}: expected JSON with id, ref and hyp, got {line[:60]}") from error
+        if row["id"] in rows:
+            raise DataError(f"{path}:{number}: id {row['id']} occurs twice; decode the set again")
+        rows[row["id"]] = row
+    if not rows:
+        raise DataError(f"{path} is empty; evaluate again")
+    return list(rows.values())

@@ -23,7 +23,7 @@ from egrecho_inner.serve.inspect import inspect
 from egrecho_inner.serve.jobs import JobFolder, digest
 from egrecho_inner.serve.options import Settings
 from egrecho_inner.serve.store import RUNNING, Job, QueueFull, Store, new_id
-from egrecho_inner.serve.transcriber import Transcriber
+from egrecho_inner.serve.transcriber import TranscriberProcess
 
 ID = re.compile(r"[0-9a-f]{32}")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -45,7 +45,7 @@ class Service:
         self.dispatcher = Dispatcher(settings, self.store, engines)
         self.digests: dict[str, tuple[tuple, str]] = {}
         self.adding = threading.Lock()
-        self.transcriber = Transcriber()
+        self.transcriber = TranscriberProcess()
 
     def start(self) -> None:
         """Clear up after a kill, and begin to work."""

@@ -34,14 +34,14 @@ def transcribe_file(asked: dict[str, Any], loaded: dict[str, Any]) -> dict[str, 
     from lhotse import MonoCut, Recording
     from lhotse.audio import AudioSource
 
-    from egrecho_inner.data.sources.folder import Clip
+    from egrecho_inner.data.sources.folder import FolderClip
     from egrecho_inner.data.sources.folder_cuts import scan_clip
     from egrecho_inner.decoding.options import DecodeOptions
     from egrecho_inner.decoding.transcribe import transcribe
     from egrecho_inner.errors import DataError
 
     path = Path(asked["audio"])
-    scan = scan_clip(Clip("asked", path, ""), path.parent)
+    scan = scan_clip(FolderClip("asked", path, ""), path.parent)
     if scan.fault or scan.info is None:
         raise DataError(f"the recording {scan.fault}")
     info = scan.info

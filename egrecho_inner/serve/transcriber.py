@@ -18,7 +18,7 @@ from egrecho_inner.serve.auth import Refusal
 IDLE_SECONDS, ANSWER_SECONDS = 300.0, 180.0
 
 
-class Transcriber:
+class TranscriberProcess:
     """Ask the transcribing process."""
 
     def __init__(self) -> None:

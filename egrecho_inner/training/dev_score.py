@@ -21,7 +21,8 @@ from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.errors import DataError
 from egrecho_inner.model.options import Window
-from egrecho_inner.results.scores import overall_metric, reference_in, score_set
+from egrecho_inner.results.references import reference_in
+from egrecho_inner.results.scores import overall_metric, score_set
 from egrecho_inner.runtime.devices import exact_device
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.constants import WINDOW_SECONDS

@@ -12,12 +12,12 @@ from tiny import save_tiny, speech_cuts, tiny_model, tiny_processor
 from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.ctranslate2 import converted, load_shell
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.resumable import Decoder, Place
+from egrecho_inner.decoding.resumable import Decoder, Placement
 from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.results.hypothesis import Hypothesis
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ import pytest
 import soundfile
 from pages import HOSTILE, Outline, check_inert
 
+from egrecho_inner.config_names import name_manifests
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.report.charts import Mark, histogram
 from egrecho_inner.report.clips import encode_clip
 from egrecho_inner.report.page import Html, page, table, tag
-from egrecho_inner.report_data import name_splits, report_data
+from egrecho_inner.report_data import report_data
 
 
 def write_cuts(path: Path, cuts: list[tuple[str, str, str, str]]) -> str:
@@ -91,9 +92,12 @@ def test_the_same_data_give_the_same_page(splits: dict[str, str], tmp_path: Path
 
 
 def test_names_of_splits() -> None:
-    assert name_splits(["data/dev.jsonl.gz", "test=x/y=z.jsonl"]) == {"dev": "data/dev.jsonl.gz", "test": "x/y=z.jsonl"}
+    assert name_manifests(["data/dev.jsonl.gz", "test=x/y=z.jsonl"]) == {
+        "dev": "data/dev.jsonl.gz",
+        "test": "x/y=z.jsonl",
+    }
     with pytest.raises(ConfigError):
-        name_splits(["a/cuts.jsonl", "b/cuts.jsonl"])
+        name_manifests(["a/cuts.jsonl", "b/cuts.jsonl"])
     with pytest.raises(DataError, match="no such ledger"):
         report_data({"a": "b"}, skipped="absent.jsonl")
 

@@ -10,7 +10,8 @@ from pages import HOSTILE, Outline, check_inert
 from egrecho_inner.errors import DataError
 from egrecho_inner.report.utterances import aligned
 from egrecho_inner.report_scores import compare_with, report_scores
-from egrecho_inner.results.folder import read_scored
+from egrecho_inner.results.folder import read_result
+from egrecho_inner.results.rescored import Rescored, rescore
 from egrecho_inner.text.alignment import align
 
 ROWS = [
@@ -29,6 +30,10 @@ def write_result(folder: Path, rows: list[dict], **facts: object) -> str:
     normalizer = {"name": "whisper-basic", "version": "x"}
     (folder / "results.json").write_text(json.dumps({"metric": "wer", "normalizer": normalizer} | facts))
     return str(folder)
+
+
+def read_scored(folder: str) -> Rescored:
+    return rescore(read_result(folder))
 
 
 def read(path: Path) -> str:

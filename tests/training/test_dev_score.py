@@ -16,7 +16,8 @@ from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.recognize import label_encoder
 from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.results.scores import read_references, score_set
+from egrecho_inner.results.references import read_references
+from egrecho_inner.results.scores import score_set
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.checkpoints.resume import Allowance
 from egrecho_inner.training.dev_score import DevScorer

@@ -155,7 +155,7 @@ def unless(name: str, kept: bool, value: Callable[[Labelled], bool]) -> list[Rul
 
 
 @dataclass
-class Tally:
+class RuleCount:
     """What one rule did."""
 
     alone: int = 0
@@ -177,7 +177,7 @@ class Survival:
 
     def __init__(self, rules: list[Rule], seed: int = 0):
         self.rules, self.total, self.seconds = rules, 0, 0.0
-        self.tallies = {rule.name: Tally() for rule in rules}
+        self.tallies = {rule.name: RuleCount() for rule in rules}
         self.random = random.Random(seed)
 
     def judge(self, cut: Labelled) -> tuple[Rule, Any] | None:

@@ -45,7 +45,7 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 @dataclass(frozen=True)
-class Clip:
+class FolderClip:
     """One recording with its transcript."""
 
     uid: str
@@ -58,7 +58,7 @@ class FolderData:
     """What a folder holds."""
 
     folder: Path
-    clips: dict[str, Clip]
+    clips: dict[str, FolderClip]
     """By UID, in the order of UIDs."""
     splits: dict[str, Split] = field(default_factory=dict)
     """Of the clips that are in one."""
@@ -69,7 +69,7 @@ class FolderData:
     notes: list[str] = field(default_factory=list)
     """What a person should know."""
 
-    def of(self, split: Split) -> list[Clip]:
+    def of(self, split: Split) -> list[FolderClip]:
         """Return the clips of one split."""
         return [clip for uid, clip in self.clips.items() if self.splits.get(uid) == split]
 
@@ -126,7 +126,9 @@ def divide(data: FolderData, options: SplitOptions, ledger: Ledger) -> None:
             del data.clips[uid]
 
 
-def find_clips(folder: Path, ledger: Ledger, texts: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Clip]:
+def find_clips(
+    folder: Path, ledger: Ledger, texts: Mapping[str, str], names: Mapping[str, str]
+) -> dict[str, FolderClip]:
     """Pair audio files and transcripts by their names; whatever has no partner goes to the ledger.
 
     Raises:
@@ -147,11 +149,11 @@ def find_clips(folder: Path, ledger: Ledger, texts: Mapping[str, str], names: Ma
     taken = {path.name for path in listed.values()}
     written = {path.stem for path in files if path.suffix.lower() == ".txt"}
     pairs = listed | {uid: path for uid, path in audio.items() if uid not in listed and path.name not in taken}
-    clips: dict[str, Clip] = {}
+    clips: dict[str, FolderClip] = {}
     for uid in sorted(pairs):
         text = texts.get(uid) or read_text(folder / f"{uid}.txt", ledger)
         if text:
-            clips[uid] = Clip(uid, pairs[uid], text)
+            clips[uid] = FolderClip(uid, pairs[uid], text)
     for uid in sorted(written - set(audio) - set(listed)):
         ledger.add(uid, STAGE, "transcript without audio")
     return clips
@@ -260,7 +262,7 @@ def write_splits(data: FolderData) -> list[Path]:
     return written
 
 
-def table_of(clips: Iterable[Clip], before: Path | None) -> bytes:
+def table_of(clips: Iterable[FolderClip], before: Path | None) -> bytes:
     """Return a CSV file's bytes: the rows it has, then those of the clips that are not among them."""
     old = before.read_text(encoding="utf-8-sig") if before else ""
     known = {row["uid"] for _, row in read_csv(before)} if before else set()

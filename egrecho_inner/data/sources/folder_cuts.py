@@ -14,7 +14,7 @@ from egrecho_inner.data.audio.check import AudioScan, scan_audio
 from egrecho_inner.data.cuts.make import make_cuts
 from egrecho_inner.data.sources.containers import SUFFIXES, to_flac
 from egrecho_inner.data.sources.findings import Findings
-from egrecho_inner.data.sources.folder import STAGE, Clip, FolderData
+from egrecho_inner.data.sources.folder import STAGE, FolderClip, FolderData
 from egrecho_inner.data.sources.kaldi import DataDir, Utterance
 from egrecho_inner.data.sources.manifests import Rules, build_manifests
 from egrecho_inner.data.sources.splits import SPLITS
@@ -56,7 +56,9 @@ def cut_folder(data: FolderData, outdir: Path, language: str | None, ledger: Led
     return manifests
 
 
-def cut_lines(clips: Iterable[Clip], folder: Path, outdir: Path, language: str | None, ledger: Ledger) -> Iterable[str]:
+def cut_lines(
+    clips: Iterable[FolderClip], folder: Path, outdir: Path, language: str | None, ledger: Ledger
+) -> Iterable[str]:
     """Yield a cut for every usable clip, as a line of a manifest."""
     utterances, scans = [], {}
     for clip in clips:
@@ -69,7 +71,7 @@ def cut_lines(clips: Iterable[Clip], folder: Path, outdir: Path, language: str |
         yield to_line(cut.to_dict())
 
 
-def scan_clip(clip: Clip, outdir: Path) -> AudioScan:
+def scan_clip(clip: FolderClip, outdir: Path) -> AudioScan:
     """Decode a clip once, by way of FLAC where libsndfile does not read its format; a fault is returned."""
     path = clip.path.resolve()
     if path.suffix.lower() in SUFFIXES:

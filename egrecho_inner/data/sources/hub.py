@@ -1,6 +1,6 @@
 """Rows of a speech data set with their audio as files: the layouts of the `datasets` library, on disk and on a hub.
 
-In: a folder or a name. Out: a `Row` for each utterance, whose id is its own. An audio folder with `metadata.csv`,
+In: a folder or a name. Out: a `HubRow` for each utterance, whose id is its own. An audio folder with `metadata.csv`,
 `.jsonl` or `.parquet` is read without the library, its files where they lie. All else goes through it: parquet files,
 `save_to_disk`, hub names, as a stream. That audio is never decoded but kept as it is, in files named after their
 content: whatever was written before, a row gets its own sound. Left out: what libsndfile does not read (AAC, WebM).
@@ -28,7 +28,7 @@ OTHER_FILES = (".parquet", ".arrow", ".json", ".jsonl", ".tar", ".csv")
 
 
 @dataclass(frozen=True)
-class Row:
+class HubRow:
     """One utterance."""
 
     id: str
@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Choice:
+class HubSource:
     """Which rows of which data set."""
 
     source: str
@@ -56,7 +56,7 @@ class Choice:
         return "-".join(re.sub(r"[^\w.-]+", "_", part) for part in parts if part)
 
 
-def read_rows(choice: Choice, audio: Path) -> Iterator[Row]:
+def read_rows(choice: HubSource, audio: Path) -> Iterator[HubRow]:
     """Yield the rows of a data set.
 
     Args:
@@ -77,7 +77,7 @@ def read_rows(choice: Choice, audio: Path) -> Iterator[Row]:
     return _read_library(choice, audio / choice.name)
 
 
-def _read_folder(folder: Path, split: str | None) -> Iterator[Row]:
+def _read_folder(folder: Path, split: str | None) -> Iterator[HubRow]:
     """Yield the rows of an audio folder; where its metadata cover several splits, by subfolder, those of one."""
     table = next(folder / name for name in TABLES if (folder / name).is_file())
     listed: dict[str, int] = {}
@@ -101,7 +101,7 @@ def _read_folder(folder: Path, split: str | None) -> Iterator[Row]:
         raise ConfigError(f"{table} has no split '{split}'; it has the folders {', '.join(sorted(parts)) or 'none'}")
     taken: set[str] = set()
     for path, row in rows:
-        yield Row(_free_id(path, taken), folder / path, row)
+        yield HubRow(_free_id(path, taken), folder / path, row)
 
 
 def _read_table(table: Path) -> Iterator[tuple[int, Any]]:
@@ -133,7 +133,7 @@ def _free_id(path: Path, taken: set[str]) -> str:
     return id
 
 
-def _read_library(choice: Choice, audio: Path) -> Iterator[Row]:
+def _read_library(choice: HubSource, audio: Path) -> Iterator[HubRow]:
     """Yield the rows that the library gives, with ids of their place in the split."""
     datasets = _library(choice.source)
     rows, number = _open(choice), 0
@@ -145,7 +145,7 @@ def _read_library(choice: Choice, audio: Path) -> Iterator[Row]:
         for number, row in enumerate(rows):
             column = _audio_column(choice, columns or [name for name in row if _is_audio(row[name])], row)
             path, fault = _store(row.pop(column), audio)
-            yield Row(f"{choice.name}-{number:07d}", path, row, fault)
+            yield HubRow(f"{choice.name}-{number:07d}", path, row, fault)
     except OSError as error:
         raise MachineError(f"{choice.source}: no more rows after {number:,} ({_line(error)}); repeat") from error
     except ImportError as error:  # of builders that make examples one by one, such as webdataset
@@ -166,7 +166,7 @@ def _library(source: str) -> ModuleType:
     return datasets
 
 
-def _open(choice: Choice) -> Iterable[dict[str, Any]]:
+def _open(choice: HubSource) -> Iterable[dict[str, Any]]:
     """Open one split."""
     datasets = _library(choice.source)
     source = Path(choice.source)
@@ -191,7 +191,7 @@ def _open(choice: Choice) -> Iterable[dict[str, Any]]:
     return parts[choice.split]
 
 
-def _audio_column(choice: Choice, columns: list[str], row: dict[str, Any]) -> str:
+def _audio_column(choice: HubSource, columns: list[str], row: dict[str, Any]) -> str:
     """Return the one column that holds audio, or the one asked for."""
     if choice.audio_column in columns:
         return choice.audio_column

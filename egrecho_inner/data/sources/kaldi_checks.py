@@ -15,7 +15,7 @@ from egrecho_inner.data.sources.tables import Table, read_table
 
 
 @dataclass(frozen=True)
-class Rule:
+class TableCheck:
     """What Kaldi demands of one file."""
 
     name: str
@@ -37,17 +37,19 @@ def _is_warp(value: str) -> bool:
 
 
 RULES = (
-    Rule("feats.scp", "utterance"),
-    Rule("vad.scp", "utterance"),
-    Rule("utt2uniq", "utterance"),
-    Rule("utt2dur", "utterance", _is_positive, "one number above 0"),
-    Rule("utt2num_frames", "utterance", lambda value: bool(re.fullmatch(r"0*[1-9]\d*", value)), "a positive integer"),
-    Rule("utt2warp", "utterance", _is_warp, "one number between 0.5 and 1.5"),
-    Rule("cmvn.scp", "speaker"),
-    Rule("spk2warp", "speaker", _is_warp, "one number between 0.5 and 1.5"),
-    Rule("spk2gender", "speaker"),  # its values are checked by the reader, which uses them
-    Rule("reco2dur", "recording", _is_positive, "one number above 0"),
-    Rule(
+    TableCheck("feats.scp", "utterance"),
+    TableCheck("vad.scp", "utterance"),
+    TableCheck("utt2uniq", "utterance"),
+    TableCheck("utt2dur", "utterance", _is_positive, "one number above 0"),
+    TableCheck(
+        "utt2num_frames", "utterance", lambda value: bool(re.fullmatch(r"0*[1-9]\d*", value)), "a positive integer"
+    ),
+    TableCheck("utt2warp", "utterance", _is_warp, "one number between 0.5 and 1.5"),
+    TableCheck("cmvn.scp", "speaker"),
+    TableCheck("spk2warp", "speaker", _is_warp, "one number between 0.5 and 1.5"),
+    TableCheck("spk2gender", "speaker"),  # its values are checked by the reader, which uses them
+    TableCheck("reco2dur", "recording", _is_positive, "one number above 0"),
+    TableCheck(
         "reco2file_and_channel",
         "recording",
         lambda value: bool(re.fullmatch(r"\S+ [AB1]", " ".join(value.split()))),

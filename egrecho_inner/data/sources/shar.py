@@ -35,7 +35,7 @@ AGAIN = "copy it again, or write the shards again"
 
 
 @dataclass(frozen=True)
-class Shard:
+class SharFiles:
     """The files of one shard."""
 
     cuts: Path
@@ -44,7 +44,7 @@ class Shard:
     """Of plain values, by field."""
 
 
-def find_shards(folder: str | Path) -> list[Shard]:
+def find_shards(folder: str | Path) -> list[SharFiles]:
     """Return the shards of a folder in their order.
 
     Raises:
@@ -64,13 +64,13 @@ def find_shards(folder: str | Path) -> list[Shard]:
             raise DataError(f"{folder}: {both} (not both: {lone}); copy all of them, or write them again")
     audio = files.pop("recording")
     plain = [paths for paths in files.values() if all(".jsonl" in path.name for path in paths.values())]
-    return [Shard(cuts[number], audio[number], tuple(paths[number] for paths in plain)) for number in cuts]
+    return [SharFiles(cuts[number], audio[number], tuple(paths[number] for paths in plain)) for number in cuts]
 
 
 class ShardIndex:
     """Lengths, texts and ids of the cuts of one shard, as `CutIndex` has them, read without the audio."""
 
-    def __init__(self, shard: Shard):
+    def __init__(self, shard: SharFiles):
         self.shard, self.path = shard, shard.cuts
         digest, columns = hashlib.sha256(), Columns()
         for number, line in enumerate(read_raw(self.path), 1):
@@ -103,7 +103,7 @@ class ShardIndex:
         return make()
 
 
-def read_shard(shard: Shard) -> Iterator[Cut]:
+def read_shard(shard: SharFiles) -> Iterator[Cut]:
     """Yield the cuts of a shard with their audio.
 
     Raises:

@@ -18,7 +18,9 @@ from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set
 from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.model.loading import load_model, load_processor
-from egrecho_inner.results.scores import hypothesis_rows, read_references, results, score_set, write_set
+from egrecho_inner.results.folder import write_result
+from egrecho_inner.results.references import read_references
+from egrecho_inner.results.scores import score_set, summarize
 from egrecho_inner.runtime import files
 from egrecho_inner.text.alignment import align, tokenize
 from egrecho_inner.text.bootstrap import bootstrap_interval, paired_bootstrap
@@ -62,8 +64,8 @@ def assess(
     references = read_references(index, None, decoder.transcriber.model.config.num_mel_bins, language)
     decoded = decode_set(decoder, index, references, folder)
     scored = score_set(references, decoded.hypotheses, scoring.normalizer, scoring.metric)
-    summary = results(scored, list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
-    write_set(folder, scored, hypothesis_rows(references, decoded.hypotheses), summary)
+    summary = summarize(scored, list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
+    write_result(folder, references, decoded.hypotheses, scored, summary)
     remove_logs(folder)
     return Assessed(folder, scored.score, scored.pairs, scored.normalizer.name)
 

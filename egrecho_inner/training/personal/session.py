@@ -74,7 +74,7 @@ class FolderOptions:
 
 
 @dataclass
-class Findings:
+class RunState:
     """What a run found, as it goes into the report."""
 
     notes: list[str]
@@ -139,7 +139,7 @@ class PersonalRun:
     def run(self) -> dict[str, Any]:
         """Prepare, measure, train, choose, measure, decide."""
         self.events.phase("preparing training")
-        found = Findings(self.prepare().notes)
+        found = RunState(self.prepare().notes)
         if self.language is None:
             found.notes.append(self.detect_language())
         folds = sorted(name for name in self.cuts if name.startswith("fold"))
@@ -210,7 +210,7 @@ class PersonalRun:
         """Evaluate a model on several sets."""
         return {part: self.measure(model, name, part) for part in parts}
 
-    def train(self, found: Findings) -> Path:
+    def train(self, found: RunState) -> Path:
         """Train with every policy that is asked for; return the one that is best on dev."""
         tried: dict[str, Tuned] = {}
         for policy in self.options.policies:
@@ -220,7 +220,7 @@ class PersonalRun:
             self.events.add(policy=policy, **found.tried[policy])
         return min(tried.values(), key=lambda each: each.best if each.best is not None else 0.0).folder
 
-    def train_folds(self, found: Findings, folds: list[str]) -> Path:
+    def train_folds(self, found: RunState, folds: list[str]) -> Path:
         """Train and test on every fold, then train on all recordings for as long as was best; return that model."""
         manifests = {fold: self.cuts[fold] for fold in folds}
         tried = {}
@@ -238,7 +238,7 @@ class PersonalRun:
         place = self.outdir / "train" / f"{policy}-all"
         return tune(self.way, list(manifests.values()), None, place, policy, tried[policy].steps).folder
 
-    def decide(self, found: Findings, decisive: list[str]) -> Verdict:
+    def decide(self, found: RunState, decisive: list[str]) -> Verdict:
         """Compare the tuned model with the base where nothing was chosen, and look at what it forgot."""
         verdict = judge([found.base[name] for name in decisive], [found.tuned[name] for name in decisive])
         if found.guard:
@@ -248,7 +248,7 @@ class PersonalRun:
                 return Verdict("forgets", verdict.delta, verdict.low, verdict.high)
         return verdict
 
-    def measure_curve(self, found: Findings) -> dict[str, Any]:
+    def measure_curve(self, found: RunState) -> dict[str, Any]:
         """Train on parts of the recordings and see what more of them would give."""
         policy = min(found.tried, key=lambda name: found.tried[name]["dev"])
         points, shown = [], []
@@ -272,7 +272,7 @@ class PersonalRun:
                 model = load_model(self.base)
                 save_folder(model, load_processor(self.base), working, window_of(model))
 
-    def report(self, found: Findings, decisive: list[str], verdict: Verdict) -> dict[str, Any]:
+    def report(self, found: RunState, decisive: list[str], verdict: Verdict) -> dict[str, Any]:
         """Return everything that was found."""
         first = found.base[decisive[0]]
         return {
