@@ -17,7 +17,7 @@ from transformers import GenerationConfig, WhisperTimeStampLogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from egrecho_inner.decoding.search import Best, Rows, beam, greedy
+from egrecho_inner.decoding.search import Best, EncoderDecoderRows, beam, greedy
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import is_multilingual
 from egrecho_inner.model.whisper import Whisper
@@ -99,7 +99,7 @@ class Recognizer:
         ids = torch.tensor(prefixes, device=features.device)
         output = self.model(attention_mask=mask, decoder_input_ids=ids, use_cache=True, **inputs)
         no_speech = output.logits[:, 0].float().softmax(-1)[:, self.labels.no_speech].tolist()
-        rows = Rows(self.model, ids, output.encoder_last_hidden_state, mask, output.past_key_values)
+        rows = EncoderDecoderRows(self.model, ids, output.encoder_last_hidden_state, mask, output.past_key_values)
         room = torch.tensor(limits, device=features.device).clamp(1, self.max_new_tokens)  # (B,)
         return [
             Found(best.tokens, best.logprob / best.length, silence, best.truncated, language)
@@ -108,7 +108,7 @@ class Recognizer:
             )
         ]
 
-    def search(self, rows: Rows, logits: Tensor, limits: Tensor) -> list[Best]:
+    def search(self, rows: EncoderDecoderRows, logits: Tensor, limits: Tensor) -> list[Best]:
         """Search from the prefix on."""
         if self.num_beams == 1:
             return greedy(rows, logits, limits, self.rules, self.labels.eot)

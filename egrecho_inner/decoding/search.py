@@ -14,7 +14,7 @@ B utterances, K beams, R rows (B K at first, fewer as utterances finish), L toke
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -44,9 +44,39 @@ class Best(NamedTuple):
     """Whether the limit came before the end token."""
 
 
+class Rows(Protocol):
+    """A decoder's state: what was decoded so far and the caches, row by row; K rows of one utterance are neighbours.
+
+    `EncoderDecoderRows` is Whisper's, `CausalRows` (`causal.py`) that of a language model.
+    """
+
+    ids: Tensor
+    """(R, L), the prefix first."""
+    prefix: int
+    """Columns of `ids` before the first new token."""
+
+    def __len__(self) -> int: ...
+
+    def repeat(self, times: int) -> None:
+        """Make several rows of each."""
+        ...
+
+    def keep(self, utterances: Tensor) -> None:
+        """Go on with some utterances, given by position."""
+        ...
+
+    def reorder(self, rows: Tensor) -> None:
+        """Put rows of the same utterance in the place of others."""
+        ...
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Append one token (R,) to each row and return the next logits (R, V)."""
+        ...
+
+
 @dataclass
-class Rows:
-    """The decoder's state: what was said so far and the caches, row by row; K rows of one utterance are neighbours."""
+class EncoderDecoderRows:
+    """Whisper's decoder: caches of its own tokens and of the audio."""
 
     model: Whisper
     ids: Tensor

@@ -19,7 +19,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from egrecho_inner.decoding.recognize import Found, Recognizer
-from egrecho_inner.decoding.search import Best, Rows, Rules
+from egrecho_inner.decoding.search import Best, EncoderDecoderRows, Rules
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.student import same_encoder
 from egrecho_inner.model.whisper import Whisper
@@ -79,7 +79,7 @@ class SpeculativeRecognizer(Recognizer):
         self.features = features
         return super().__call__(features, mask, languages, limits)
 
-    def search(self, rows: Rows, logits: Tensor, limits: Tensor) -> list[Best]:
+    def search(self, rows: EncoderDecoderRows, logits: Tensor, limits: Tensor) -> list[Best]:
         """Let the student propose and the teacher decide, from the prefix on."""
         limit, eot = int(limits[0]), self.labels.eot
         draft = Draft(self.student, rows, None if self.shared else self.features)
@@ -126,7 +126,7 @@ class Draft:
         features: For its own encoder; None where the teacher's encoding will do.
     """
 
-    def __init__(self, student: Whisper, rows: Rows, features: Tensor | None):
+    def __init__(self, student: Whisper, rows: EncoderDecoderRows, features: Tensor | None):
         self.student, self.mask, self.prefix = student, rows.mask, rows.ids
         heard = {"encoder_outputs": BaseModelOutput(last_hidden_state=rows.heard)}
         if features is not None:
