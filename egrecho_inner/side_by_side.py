@@ -7,7 +7,13 @@ Word and character error rates with each language's normaliser and without any, 
 (bootstrap over utterances), parameters, real-time factor and how many times faster than the first model. Scored again
 from `hyps.jsonl`, so that all rows are counted by one ruler; a set that not all folders have decoded with the same
 utterances is refused.
+
+    egrecho side-by-side "[mine=exp/tiny/eval,base=exp/base/eval]" --published egs/pretrain/published.tsv
+
+With `--wide` a line is a model and a column a set, with both averages; `--published` puts figures of others below.
 """
+
+from collections.abc import Mapping
 
 from tabulate import tabulate
 
@@ -16,23 +22,60 @@ from egrecho_inner.config_names import parse_named
 from egrecho_inner.errors import DataError
 from egrecho_inner.results.folder import ResultFolder, read_sets
 from egrecho_inner.results.rescored import normalize_rows
+from egrecho_inner.results.wide import Published, read_published, wide_table
 from egrecho_inner.runtime.files import write_text
 from egrecho_inner.text.bootstrap import bootstrap_interval
+from egrecho_inner.text.normalize import default_metric
 from egrecho_inner.text.scoring import Score, score
 
 HEADS = ["set", "model", "M params", "WER %", "95 %", "raw", "CER %", "raw", "RTF", "x faster"]
+Sets = Mapping[str, ResultFolder]
+"""The results of a model by set."""
 
 
-def side_by_side(results: list[str], normalizer: str = "auto", out: str | None = None) -> None:
+def side_by_side(
+    results: list[str],
+    normalizer: str = "auto",
+    wide: bool = False,
+    published: str | None = None,
+    out: str | None = None,
+) -> None:
     """Print one table of several models on the same sets.
 
     Args:
         results: NAME=DIR for each model; DIR is what `egrecho eval` wrote for one set or for several.
         normalizer: Of the columns that are not raw; auto is the language's own.
+        wide: A line for each model and a column for each set, with macro and pooled average.
+        published: Table of published figures to put below, marked as theirs; with it the table is wide.
         out: Markdown file to write the table to.
     """
     named = [parse_named(word, "results", "NAME=DIR, DIR written by egrecho eval") for word in results]
+    figures = None if published is None else read_published(published)
     models = {name: read_sets(folder) for name, folder in named}
+    text = wide_lines(models, normalizer, figures) if wide or figures else long_lines(models, normalizer)
+    print(text)
+    if out is not None:
+        write_text(out, f"{text}\n")
+
+
+side_by_side.positional = ["results"]
+
+
+def wide_lines(models: Mapping[str, Sets], normalizer: str, figures: Published | None) -> str:
+    """Return the table of models by sets; a set is scored by characters where a language of it is, else by words."""
+    scores: dict[str, dict[str, Score]] = {model: {} for model in models}
+    for name in dict.fromkeys(name for sets in models.values() for name in sets):
+        found = {model: sets[name] for model, sets in models.items() if name in sets}
+        check_same(name, found)
+        for model, result in found.items():
+            characters = "cer" in {default_metric(row.get("language")) for row in result.rows}
+            pairs = normalize_rows(result.rows, normalizer)
+            scores[model][name] = score(pairs, "cer" if characters else "wer")
+    return wide_table(scores, figures)
+
+
+def long_lines(models: Mapping[str, Sets], normalizer: str) -> str:
+    """Return the table of a line for each set and model."""
     sets = list(dict.fromkeys(name for found in models.values() for name in found))
     table: list[list[str]] = []
     by_model: dict[str, list[list[float]]] = {}
@@ -50,13 +93,7 @@ def side_by_side(results: list[str], normalizer: str = "auto", out: str | None =
                 means = [sum(column) / len(column) for column in zip(*rates, strict=True)]
                 first, *others = (f"{mean:.2f}" for mean in means)
                 table.append(["mean", model, "", first, "", *others, "", ""])
-    text = tabulate(table, HEADS, tablefmt="github", disable_numparse=True, colalign=["left"] * 2 + ["right"] * 8)
-    print(text)
-    if out is not None:
-        write_text(out, f"{text}\n")
-
-
-side_by_side.positional = ["results"]
+    return tabulate(table, HEADS, tablefmt="github", disable_numparse=True, colalign=["left"] * 2 + ["right"] * 8)
 
 
 def scores_of(result: ResultFolder, normalizer: str) -> list[Score]:

@@ -56,3 +56,19 @@ def test_different_utterances_are_not_compared(tmp_path: Path) -> None:
         side_by_side([f"a={tmp_path}/nothing"])
     with pytest.raises(ConfigError, match="NAME=DIR"):
         side_by_side(["nothing"])
+
+
+def test_a_wide_table_has_a_line_for_each_model(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, hyp in (("wsj", "one two"), ("fleurs", "x x")):
+        result(tmp_path / "a" / name, [hyp, "three"], 0.4)
+    result(tmp_path / "b", ["one two", "three"], 0.1, name="wsj")
+    figures = tmp_path / "published.tsv"
+    figures.write_text("model\tfleurs\twsj\nOther\t4.0\t5.0\n")
+    side_by_side(
+        [f"mine={tmp_path / 'a'}", f"half={tmp_path / 'b'}"], normalizer="whisper-basic", published=str(figures)
+    )
+    heads, _, *rows = [cells(line) for line in capsys.readouterr().out.splitlines() if "|" in line]
+    assert heads == ["model", "fleurs", "wsj", "macro", "pooled"]
+    assert [row[0] for row in rows] == ["mine", "half", "Other (theirs)"]
+    assert rows[0][1:] == ["66.67 (0.0-100.0)", "0.00 (0.0-0.0)", "33.33 (0.0-50.0)", "33.33 (0.0-66.7)"]
+    assert rows[1][1:] == ["–", "0.00 (0.0-0.0)", "–", "–"] and rows[2][3] == "4.5"

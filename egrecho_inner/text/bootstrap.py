@@ -56,6 +56,18 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def draw_counts(counts: np.ndarray, n: int = 10_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return errors and reference tokens of each draw, both (n,), for averages over several sets.
+
+    Args:
+        counts: (N, 4) `Score.counts`.
+        n: Number of draws.
+        seed: Different ones for sets whose draws are put together.
+    """
+    sums = _draw(np.stack([counts[:, :REF].sum(axis=1), counts[:, REF]], axis=1), n, seed)
+    return sums[:, 0], sums[:, 1]
+
+
 def paired_bootstrap(
     a: np.ndarray,
     b: np.ndarray,
