@@ -11,7 +11,7 @@ from pathlib import Path
 
 from egrecho_inner.config import run
 from egrecho_inner.errors import ConfigError, MachineError
-from egrecho_inner.model.loading import load_model, load_processor, save_folder
+from egrecho_inner.model.loading import load_model, load_processor, required_weights, save_folder
 from egrecho_inner.runtime.files import working_folder
 from egrecho_inner.training.checkpoints import folder as checkpoints
 from egrecho_inner.training.checkpoints.pickles import check_pickles
@@ -40,7 +40,7 @@ def gather(checkpoint: str, model: str, out: str) -> None:
     whisper = load_model(model)
     window = checkpoints.facts(source)["config"].get("window", {}).get("window", "30s")
     missing, unexpected = whisper.load_state_dict(state, strict=False)
-    odd = [name for name in (*missing, *unexpected) if name != "proj_out.weight" and not name.startswith("ctc_head.")]
+    odd = required_weights([*missing, *unexpected])
     if odd:
         raise ConfigError(f"{checkpoint} is another model's than {model}: {len(odd)} weights differ, e.g. {odd[:3]}")
     with working_folder(place) as working:

@@ -6,7 +6,7 @@ Transformers, CTranslate2 and whisper.cpp's converter find what they look for. N
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,18 @@ def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) 
     except Exception as error:
         raise ModelError(explain(path, error)) from error
     check_shapes(path, config, info["mismatched_keys"])
-    missing = [key for key in info["missing_keys"] if not key.startswith("ctc_head.") and key != "proj_out.weight"]
-    if missing:
+    if missing := required_weights(info["missing_keys"]):
         raise ModelError(f"{path}: weights missing or of another shape: {missing[:5]}")
     freeze_sinusoids(model)
     return model
+
+
+def required_weights(missing: Iterable[str]) -> list[str]:
+    """Return those of the weights missing from a file that a Whisper cannot do without.
+
+    `proj_out` shares the embedding's matrix, which safetensors stores once; `ctc_head` belongs to training alone.
+    """
+    return [name for name in missing if name != "proj_out.weight" and not name.startswith("ctc_head.")]
 
 
 def read_config(path: str) -> WhisperConfig:

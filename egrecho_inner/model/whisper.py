@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.models.whisper.modeling_whisper import WhisperModel, WhisperPreTrainedModel
 
 from egrecho_inner.model.length import LengthDecoder, LengthEncoder, cross_mask, position_mask
-from egrecho_inner.text.constants import WHISPER_FRAMES
+from egrecho_inner.text.constants import IGNORED, WHISPER_FRAMES
 
 
 class LengthWhisperModel(WhisperModel):
@@ -132,7 +132,7 @@ class Whisper(WhisperForConditionalGeneration):
             use_cache=False,
             **kwargs,
         )
-        targets = labels != -100
+        targets = labels != IGNORED
         # only where there is a target: padding costs no row of the vocabulary-wide matrix
         loss = self.token_loss(output.last_hidden_state[targets], labels[targets])
         items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch

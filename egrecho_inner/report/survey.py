@@ -8,7 +8,6 @@ py3langid names the language that a text looks like. Left out: the audio, see `s
 
 import hashlib
 import json
-import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,10 +19,12 @@ from lhotse.serialization import deserialize_item
 
 from egrecho_inner.data.cuts.fields import code_of, supervision_rows
 from egrecho_inner.data.cuts.make import scan_manifest
+from egrecho_inner.data.cuts.statistics import duration_of
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import read_lines
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.text.languages import join_texts, whisper_language
+from egrecho_inner.text.normalize import fold_text
 from egrecho_inner.text.scripts import main_script
 
 try:
@@ -142,7 +143,7 @@ def _facts(cut: dict[str, Any], names: dict[str, dict[str, int]], encoder: Label
     script, letters = main_script(text)
     lookalike, margin = _lookalike(text, language) if letters >= 20 else (language, 0.0)
     return {
-        "duration": _duration(cut),
+        "duration": duration_of(cut),
         "characters": len("".join(text.split())),
         "letters": letters,
         "tokens": _tokens(text, language, encoder),
@@ -154,36 +155,13 @@ def _facts(cut: dict[str, Any], names: dict[str, dict[str, int]], encoder: Label
         "margin": margin,
         "id": hashed(cut["id"]),
         "source": _source(track),
-        "text": hashed(folded) if (folded := fold(text)) else 0,
+        "text": hashed(folded) if (folded := fold_text(text)) else 0,
     }
-
-
-def fold(text: str) -> str:
-    """Return a text without case, punctuation and differences of spacing: what makes two transcripts the same."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_PLAIN).split())
 
 
 def hashed(text: str) -> int:
     """Return 64 bits of a text, never 0."""
     return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big") or 1
-
-
-class _Plain(dict):
-    """Table for `str.translate` that drops punctuation and symbols, filled as characters come."""
-
-    def __missing__(self, code: int) -> str:
-        category = unicodedata.category(chr(code))
-        self[code] = "" if category == "Cf" else " " if category[0] in "PSZC" else chr(code)
-        return self[code]
-
-
-_PLAIN = _Plain()
-
-
-def _duration(cut: dict[str, Any]) -> float:
-    if "tracks" in cut:
-        return max(float(track.get("offset", 0)) + float(track["cut"]["duration"]) for track in cut["tracks"])
-    return float(cut["duration"])
 
 
 def _rate(recording: dict[str, Any]) -> int:

@@ -173,3 +173,23 @@ def preserve_marks(text: str, fold: Callable[[str], str] = str.casefold) -> str:
 
 def _fold_turkish(text: str) -> str:
     return text.replace("I", "ı").replace("İ", "i").casefold()
+
+
+def fold_text(text: str) -> str:
+    """Return a text without case, punctuation and differences of spacing: equal for two transcripts that are the same.
+
+    Marks stay: without them Vietnamese or Hindi words would fall together.
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_FOLDED).split())
+
+
+class _Folded(dict):
+    """Table for `str.translate` that drops punctuation and symbols, filled as characters come."""
+
+    def __missing__(self, code: int) -> str:
+        category = unicodedata.category(chr(code))
+        self[code] = "" if category == "Cf" else " " if category[0] in "PSZC" else chr(code)
+        return self[code]
+
+
+_FOLDED = _Folded()

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from egrecho_inner.data.cuts.fields import code_of, duration_of, supervision_rows
+from egrecho_inner.data.cuts.fields import code_of, supervision_rows
 from egrecho_inner.data.cuts.make import check_line
+from egrecho_inner.data.cuts.statistics import duration_of
 from egrecho_inner.errors import DataError
 from egrecho_inner.text.languages import join_texts
 

@@ -22,6 +22,7 @@ from lhotse import SupervisionSegment
 from lhotse.cut import Cut
 
 from egrecho_inner.data.batches.options import Source
+from egrecho_inner.data.cuts.statistics import duration_of
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import Segment
 from egrecho_inner.text.languages import Task, join_texts, language_code, whisper_language
@@ -194,13 +195,6 @@ def recording_of(row: Mapping[str, Any]) -> str:
     """Return the recording of a cut's JSON, or the cut's own id where it has none."""
     cut = row["tracks"][0]["cut"] if "tracks" in row else row
     return (cut.get("recording") or {}).get("id", row["id"])
-
-
-def duration_of(row: Mapping[str, Any]) -> float:
-    """Return the seconds of a cut's JSON."""
-    if "tracks" in row:
-        return max(float(each.get("offset", 0)) + float(each["cut"]["duration"]) for each in row["tracks"])
-    return float(row["duration"])
 
 
 def cut_language(cut: Cut) -> str | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from egrecho_inner.data.batches.options import RuleOptions
-from egrecho_inner.data.cuts.fields import code_of, duration_of, read_reference, supervision_row
+from egrecho_inner.data.cuts.fields import code_of, read_reference, supervision_row
+from egrecho_inner.data.cuts.statistics import duration_of
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.alignment import count_errors, tokenize
 from egrecho_inner.text.languages import language_code

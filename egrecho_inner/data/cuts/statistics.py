@@ -13,9 +13,10 @@ import math
 import re
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -119,8 +120,7 @@ def read_durations(path: str | Path) -> Iterator[float]:
 
 def _parsed_duration(line: bytes, where: str) -> float:
     try:
-        cut = json.loads(line)
-        duration = _track_end(cut["tracks"]) if "tracks" in cut else float(cut["duration"])
+        duration = duration_of(json.loads(line))
     except ValueError as error:
         raise DataError(f"{where}: not JSON ({error}); expected one cut to a line") from error
     except (KeyError, TypeError) as error:
@@ -130,7 +130,9 @@ def _parsed_duration(line: bytes, where: str) -> float:
     return duration
 
 
-def _track_end(tracks: list[dict]) -> float:
-    """Return the duration of a MixedCut as Lhotse computes it: where its last audible track ends."""
-    audible = [track for track in tracks if not track.get("mute")] or tracks
-    return round(max(track.get("offset", 0.0) + track["cut"]["duration"] for track in audible), 8)
+def duration_of(row: Mapping[str, Any]) -> float:
+    """Return the seconds of a cut's JSON; of a MixedCut as Lhotse computes it, where its last audible track ends."""
+    if "tracks" not in row:
+        return float(row["duration"])
+    audible = [track for track in row["tracks"] if not track.get("mute")] or row["tracks"]
+    return round(max(float(track.get("offset", 0)) + float(track["cut"]["duration"]) for track in audible), 8)

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.text.constants import WINDOW_SECONDS
 from egrecho_inner.text.cues import Cue
 
 EPSILON = 1e-6  # seconds; times are decimal and their differences are not exact
@@ -30,7 +31,7 @@ EPSILON = 1e-6  # seconds; times are decimal and their differences are not exact
 class WindowRule:
     """How a recording is divided."""
 
-    max_seconds: float = 30.0
+    max_seconds: float = WINDOW_SECONDS
     """Of a window; smaller for models that are trained on less."""
     no_speech: bool = True
     """Keep windows without speech, whose text is empty."""
@@ -38,7 +39,7 @@ class WindowRule:
     """A cue longer than a window begins one, without an end: it is learned with its start time only."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_seconds <= 30:
+        if not 0 < self.max_seconds <= WINDOW_SECONDS:
             raise ConfigError(f"max_seconds is {self.max_seconds:g}; expected more than 0 and at most 30")
 
 

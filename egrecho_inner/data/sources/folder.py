@@ -28,11 +28,11 @@ from egrecho_inner.data.sources.splits import (
     draw_split,
     draw_splits,
     group_clips,
-    normalize,
 )
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import atomic_file, write_json
 from egrecho_inner.runtime.ledger import Ledger
+from egrecho_inner.text.normalize import fold_text
 
 AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", *CONTAINERS)
 COLUMNS = ["uid", "file_name", "text"]
@@ -103,7 +103,7 @@ def divide(data: FolderData, options: SplitOptions, ledger: Ledger) -> None:
     """Give the clips that no CSV file names a split or a fold; where no split takes new clips, leave them out."""
     texts = {uid: clip.text for uid, clip in data.clips.items()}
     groups = group_clips(texts, options.groups, options.session)
-    sentences = len(set(map(normalize, texts.values())))
+    sentences = len(set(map(fold_text, texts.values())))
     if options.groups == "auto" and sentences < min(FEWEST_GROUPS, len(texts)):
         data.notes.append(f"only {sentences} different sentences: the same words are in several splits")
     if not data.given:

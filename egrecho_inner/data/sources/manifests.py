@@ -16,6 +16,7 @@ from egrecho_inner.data.audio.files import SAMPLING_RATE
 from egrecho_inner.data.sources.findings import Findings
 from egrecho_inner.data.sources.kaldi import DataDir, Utterance
 from egrecho_inner.runtime.ledger import Ledger
+from egrecho_inner.text.constants import WINDOW_SECONDS
 
 Channel = Literal["mix", "0", "1", "error"]
 OVERHANG = 0.5  # seconds that a segment may reach past its recording and is trimmed; beyond, its times are wrong
@@ -30,7 +31,7 @@ class Rules:
     """Of files with more than one: their mean, one of them, or refuse."""
     min_duration: float = 0.1
     """In seconds; below, Whisper's feature extractor has no window to work on."""
-    max_duration: float = 30.0
+    max_duration: float = WINDOW_SECONDS
     """In seconds; Whisper's window."""
     keep_long: bool = False
     """Keep what is longer; evaluation decodes it in several windows, training cannot use it."""

@@ -15,6 +15,7 @@ from typing import Literal
 
 from egrecho_inner.config_types import NonNegativeInt, Options, PositiveInt, Seed, ShareBelowOne
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.normalize import fold_text
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -135,7 +136,7 @@ def group_clips(
     Raises:
         DataError: The expression is none, or has no group.
     """
-    sentences = {uid: normalize(text) for uid, text in texts.items()}
+    sentences = {uid: fold_text(text) for uid, text in texts.items()}
     if kind == "auto":
         kind = "sentence" if len(set(sentences.values())) >= FEWEST_GROUPS else "none"
     sessions = find_sessions(texts, session)
@@ -165,8 +166,3 @@ def find_sessions(texts: Mapping[str, str], session: str | None) -> dict[str, li
         raise DataError(f"--session '{session}' has no group; write the part that names the session in parentheses")
     found = {uid: pattern.search(uid) for uid in texts}
     return {uid: [f"session {match[1]}"] for uid, match in found.items() if match and match[1]}
-
-
-def normalize(text: str) -> str:
-    """Reduce a sentence to its words."""
-    return " ".join(re.findall(r"\w+", text.casefold()))

@@ -4,8 +4,6 @@ In: a folder. Out: `Findings` and a few numbers. What an import would stop at is
 skip, what it repairs a warning: the import's own functions decide, so that the two cannot disagree.
 """
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from egrecho_inner.data.sources.kaldi_checks import check_kaldi
 from egrecho_inner.data.sources.manifests import Manifests, Rules, build_manifests
 from egrecho_inner.data.sources.scan import find_sources, scan_sources
 from egrecho_inner.runtime.ledger import Ledger
+from egrecho_inner.text.normalize import fold_text
 
 CLIPPED = 0.01  # share of samples at full scale from which speech sounds distorted
 QUIET = 0.001  # peak (-60 dB) below which nothing is heard
@@ -112,8 +111,8 @@ def check_overlap(test: Validation, train: Validation) -> None:
     speakers = {utterance.speaker for utterance in train.data.utterances} - {None}
     for speaker in sorted({utterance.speaker for utterance in test.data.utterances} & speakers):
         findings.warn("speaker who is also in train", speaker, "scores say nothing about new speakers")
-    texts = {normal_text(utterance.text) for utterance in train.data.utterances}
-    shared = [utterance for utterance in test.data.utterances if normal_text(utterance.text) in texts]
+    texts = {fold_text(utterance.text) for utterance in train.data.utterances}
+    shared = [utterance for utterance in test.data.utterances if fold_text(utterance.text) in texts]
     if shared:
         where = f"{len(shared):,} of {len(test.data.utterances):,}, as {shared[0].id}: {shared[0].text[:60]}"
         findings.add("note", "transcripts that are also in train", where, "usual for commands and digits", len(shared))
@@ -135,11 +134,6 @@ def _report_uncompared(test: Validation, train: Validation) -> None:
         where = f"{path}/wav.scp: {', '.join(unread[:5])}"
         fix = "broken files, and commands, which are not run here"
         findings.warn("training audio that was not compared", where, fix, len(unread))
-
-
-def normal_text(text: str) -> str:
-    """Reduce a transcript to its letters and digits, for telling whether two are the same."""
-    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
 def _judge_audio(found: Validation, rules: Rules) -> None:
