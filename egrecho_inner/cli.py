@@ -33,6 +33,10 @@ COMMANDS = {
     "cache-logits": ("egrecho_inner.cache_logits:cache_logits", "labelled cuts + teacher -> its likeliest tokens"),
     "speculate": ("egrecho_inner.speculate:speculate", "teacher + student -> speed of both together, same words"),
     "init": ("egrecho_inner.init:init", "a folder of stage scripts and configs, to work in without the checkout"),
+    "doctor": (
+        "egrecho_inner.doctor:doctor",
+        "machine, data, model and configuration: what will not do, before it runs",
+    ),
     "plan": ("egrecho_inner.plan:plan", "model size x method -> memory, fits or not, hours"),
     "side-by-side": ("egrecho_inner.side_by_side:side_by_side", "result folders -> models beside each other"),
     "report-data": ("egrecho_inner.report_data:report_data", "cuts -> a page of what is in them and looks wrong"),

@@ -7,22 +7,16 @@ what autograd keeps); the rehearsal at the start of a run on a GPU measures.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveFloat, PositiveInt, ShareAboveZero
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import SIZES, LoraOptions
 from egrecho_inner.training.options import Method, Sharding
 
-if TYPE_CHECKING:
-    from transformers import WhisperConfig
-
 GPUS = {"T4": 16, "RTX 4090": 24, "A10": 24, "L4": 24, "V100": 32, "L40S": 48, "A100": 80, "H100": 80, "H200": 141}
 SHARDINGS: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3", "zero2+offload", "zero3+offload")
 USUAL_MFU = 0.25
 TOKENS_PER_SECOND = 4.0
-USABLE = 0.95
 
 
 def plan(
@@ -90,27 +84,9 @@ def memory_of(gpu: str) -> float:
         raise ConfigError(f"gpu '{gpu}' is not known; give its gigabytes, or one of {', '.join(GPUS)}") from None
 
 
-def shape(name: str) -> WhisperConfig:
-    """Return the configuration of a named size, with the vocabulary of its family."""
-    from transformers import WhisperConfig
-
-    width, heads, encoder, decoder, mels = SIZES[name]
-    return WhisperConfig(
-        vocab_size=51866 if mels == 128 else 51865,
-        num_mel_bins=mels,
-        d_model=width,
-        encoder_attention_heads=heads,
-        decoder_attention_heads=heads,
-        encoder_layers=encoder,
-        decoder_layers=decoder,
-        encoder_ffn_dim=4 * width,
-        decoder_ffn_dim=4 * width,
-    )
-
-
 def rows(name: str, memory: float, gpus: int, seconds: float, longest: float, rank: int) -> list[str]:
     """Return the lines of one size: every method, with and without checkpointing of activations."""
-    from egrecho_inner.training.cost import activations, footprint, shell, trained_parameters
+    from egrecho_inner.training.cost import USABLE, activations, footprint, shape, shell, trained_parameters
 
     config = shape(name)
     model = shell(config)
@@ -140,13 +116,11 @@ def rows(name: str, memory: float, gpus: int, seconds: float, longest: float, ra
 def estimated_speed(name: str, gpu: str, gpus: int, longest: float, mfu: float) -> float | None:
     """Return seconds of audio per second that all GPUs train on, from the operations of a step."""
     from egrecho_inner.training import flops
+    from egrecho_inner.training.cost import shape
 
     if gpu not in flops.PEAKS:
         return None
-    typical = min(longest, 10.0)
-    config = shape(name)
-    encoder, decoder = flops.forward(config, int(100 * typical), int(TOKENS_PER_SECOND * typical), config.num_mel_bins)
-    return gpus * mfu * flops.PEAKS[gpu][0] * 1e12 / (3 * (encoder + decoder) / typical)
+    return gpus * flops.audio_per_second(shape(name), flops.PEAKS[gpu][0], mfu, min(longest, 10.0), TOKENS_PER_SECOND)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.adapters import add_adapter
 from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.plan import plan, shape
+from egrecho_inner.plan import plan
 from egrecho_inner.training import flops
-from egrecho_inner.training.cost import BUCKET, activations, footprint, shell, trained_parameters
+from egrecho_inner.training.cost import BUCKET, activations, footprint, shape, shell, trained_parameters
 
 
 def small() -> Whisper:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import WhisperConfig
 
+from egrecho_inner.model.options import SIZES
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.training.options import Method, Sharding
 
@@ -21,6 +22,10 @@ LOGITS = 3
 """Copies of the vocabulary-wide matrix alive at once: logits, their fp32 form, their gradient."""
 BUCKET = 100_000_000
 """Gradients that DeepSpeed sends at a time: `reduce_bucket_size` of config/ds_*.json, held twice to overlap."""
+
+
+USABLE = 0.95
+"""Share of a GPU's memory that an estimate may take."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,26 @@ class Footprint:
     def total(self) -> float:
         """All that the GPU holds."""
         return self.weights + self.gradients + self.optimizer + self.activations + SLACK
+
+
+def shape(name: str, tokens: int | None = None) -> WhisperConfig:
+    """Return the configuration of a named size, with the vocabulary of its family if not another one."""
+    width, heads, encoder, decoder, mels = SIZES[name]
+    return WhisperConfig(
+        vocab_size=tokens or (51866 if mels == 128 else 51865),
+        pad_token_id=0,  # Whisper's own would lie outside of a smaller vocabulary
+        bos_token_id=0,
+        eos_token_id=0,
+        decoder_start_token_id=0,
+        num_mel_bins=mels,
+        d_model=width,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_layers=encoder,
+        decoder_layers=decoder,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
+    )
 
 
 def shell(config: WhisperConfig) -> nn.Module:

@@ -56,6 +56,20 @@ def forward(config: Any, frames: int, tokens: int, mels: int) -> tuple[float, fl
     return float(encoder), float(decoder)
 
 
+def audio_per_second(config: Any, teraflops: float, mfu: float, seconds: float, tokens: float) -> float:
+    """Return the seconds of audio that one GPU trains on per second.
+
+    Args:
+        config: Of the model.
+        teraflops: Of the GPU at its peak.
+        mfu: Share of the peak that training reaches.
+        seconds: Of a typical utterance.
+        tokens: Per second of audio.
+    """
+    encoder, decoder = forward(config, int(100 * seconds), int(tokens * seconds), config.num_mel_bins)
+    return mfu * teraflops * 1e12 / (3 * (encoder + decoder) / seconds)
+
+
 def peak(device: torch.device, precision: str) -> float | None:
     """Return the operations per second that the maker of a GPU states; None of others and of a CPU."""
     if device.type != "cuda":
