@@ -4,8 +4,8 @@
     egrecho average exp/mine/full --last 5 --outdir exp/mine/full/averaged
     egrecho average openai-whisper-small/ exp/mine/full/final --weights '[0.3, 0.7]' --outdir exp/mine/full/between
 
-In: model folders, or one run folder. Out: a complete model folder with a card. Left out: choosing the weights, which
-`egrecho forget` does from the error rates on several sets.
+In: model folders, or one run folder. Out: a complete model folder with a card. Left out: choosing the weights;
+`egrecho eval` on the sets that matter shows what each choice costs.
 """
 
 import json

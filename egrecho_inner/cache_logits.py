@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Labelled cuts and their teacher in, its likeliest tokens at every target out: `distil.py --kd.teacher_logits DIR`.
 
+    egrecho cache-logits exp/distil/labels/packed.jsonl.gz exp/distil/logits --teacher openai/whisper-large-v3
+
 Every choice of timestamps and previous text that training may draw is computed, on the clean audio. It is a pass over
 the manifest (`runtime/passes.py`): shards of a killed run are kept, several processes (torchrun) divide them, and audio
 that could not be read is tried again by the same command.

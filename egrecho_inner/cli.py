@@ -87,7 +87,7 @@ def usage() -> str:
     width = max(map(len, COMMANDS))
     rows = "\n".join(f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items())
     head = "usage: egrecho COMMAND [-c FILE] [--option VALUE] ..."
-    return f"{head}\n\n{rows}\n\n{LAUNCHED}\n`egrecho COMMAND -h` explains one."
+    return f"{head}\n\n{rows}\n\n{LAUNCHED}\n`egrecho COMMAND -h` explains one, with an example."
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Compare two results on the same utterances: is B better than A, worse, or is the difference within noise?
 
+    egrecho compare exp/a/eval exp/b/eval
+    egrecho compare exp/a/eval exp/b/eval --by speaker --json
+
 In: two folders that `egrecho eval` wrote (`results.json`; `hyps.jsonl` with raw `ref` and `hyp` of each utterance).
 Both are scored here, with one normaliser, so that the answer rests on the texts and not on two numbers. Out: a report
 on stdout. Refused: different utterances, different references, different normalisers or metrics.

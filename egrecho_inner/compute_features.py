@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Cuts in, cuts with stored log-mel features out; killed at any point and repeated, it gives the same bytes.
 
+    egrecho compute-features data/cuts/mine_cuts_train.jsonl data/fbank_whisper80/mine_cuts_train.jsonl.gz --jobs 8
+
 A pass over the manifest (`runtime/passes.py`), in shards of some seconds of audio. A shard is one task: it writes
 `feats-K.lca`, then its cuts. `job.json` beside the archives holds what they are of: the cuts, their audio by size and
 time of change, and the settings. Repeated, only shards are computed of which one of these is another now.

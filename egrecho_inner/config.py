@@ -20,19 +20,21 @@ import traceback
 from collections.abc import Callable
 from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser
 
 from egrecho_inner.config_help import help_text
 from egrecho_inner.config_keys import Given, Key, check_options, check_yaml, legal_keys, missing, read_yaml
-from egrecho_inner.config_types import accepts, checked, describe
+from egrecho_inner.config_types import PositiveInt, accepts, checked, choices_of, describe
 from egrecho_inner.errors import ConfigError, MachineError, UserError
 from egrecho_inner.runtime.terminal import closable_stdout, setup_logging
 
 SPARE_BYTES = 16 * 2**20
 """A file system with less left is full for our purposes."""
+SINGLE = {str, int, PositiveInt}
+"""A type that is a list or one of these takes a single word as it is."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
@@ -122,12 +124,12 @@ def parse(function: Callable[..., Any], argv: list[str], prog: str | None = None
         SystemExit: The help was asked for, or the configuration (`--print_config`).
     """
     keys = legal_keys(function)
-    argv = configs_first(spell_out(function, place_positionals(function, argv)))
+    argv = configs_first(argv)
     if "-h" in argv or "--help" in argv:
         print(help_text(function, keys, prog or Path(sys.argv[0]).name))
         sys.exit(0)
     files = config_files(argv)
-    options = argv[2 * len(files) :]
+    options = join_lists(spell_out(function, place_positionals(function, argv[2 * len(files) :])), keys)
     given = [each for path in files for each in check_yaml(path, keys)] + check_options(options, keys)
     # a file of comments only is a legal delta, which jsonargparse would refuse
     configs = [word for path in files if read_yaml(path) is not None for word in ("--config", path)]
@@ -143,6 +145,9 @@ def build_parser(function: Callable[..., Any]) -> ArgumentParser:
     """Build the parser of a program from its signature."""
     parser = ArgumentParser(exit_on_error=False, add_help=False)
     parser.add_argument("--config", action="config")
+    # types, not names of types: to find out what a name means, jsonargparse runs the module's TYPE_CHECKING block,
+    # and that imports torch
+    function.__annotations__ = get_type_hints(function)
     parser.add_function_arguments(function, as_group=False)
     return parser
 
@@ -183,8 +188,7 @@ def place_positionals(function: Callable[..., Any], argv: list[str]) -> list[str
             break
         if "list[" in str(parameters[name].annotation):
             words = list(takewhile(lambda word: not word.startswith("-"), rest))
-            spelt_out = len(words) == 1 and words[0].startswith(("[", "{"))  # as an option and YAML take it
-            placed += [f"--{name}", words[0] if spelt_out else json.dumps(words, ensure_ascii=False)]
+            placed += [f"--{name}", *words]
             del rest[: len(words)]
         else:
             placed += [f"--{name}", rest.pop(0)]
@@ -205,6 +209,24 @@ def spell_out(function: Callable[..., Any], argv: list[str]) -> list[str]:
         if word in flags and following.startswith("-"):
             spelt.append("true")
     return spelt
+
+
+def join_lists(argv: list[str], keys: dict[str, Key]) -> list[str]:
+    """Write `--cuts A B` as `--cuts '["A", "B"]'` where the option takes a list; `[A,B]` and `null` stay."""
+    joined: list[str] = []
+    rest = list(argv)
+    while rest:
+        joined.append(rest.pop(0))
+        key = keys.get(joined[-1].removeprefix("--"))
+        choices = choices_of(key.hint) if key and joined[-1].startswith("--") else ()
+        kind = next((each for each in choices if get_origin(each) is list), None)
+        words = list(takewhile(lambda word: not word.startswith("-"), rest)) if kind else []
+        del rest[: len(words)]
+        if len(words) == 1 and (words[0].startswith(("[", "{")) or words[0] == "null" or len(set(choices) & SINGLE)):
+            joined += words
+        elif words:
+            joined.append(json.dumps(words, ensure_ascii=False) if str in get_args(kind) else f"[{', '.join(words)}]")
+    return joined
 
 
 def configs_first(argv: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ positional words, and lists some that are refused here.
 """
 
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,8 +34,8 @@ def help_text(function: Callable[..., Any], keys: dict[str, Key], prog: str) -> 
     lines += [*textwrap.wrap(parsed.short_description or "", width), ""]
     if parsed.long_description:
         lines += [*textwrap.wrap(" ".join(parsed.long_description.split()), width), ""]
-    for example in parsed.examples:
-        lines += ["example:", *textwrap.indent(example.description or "", "  ").splitlines(), ""]
+    if examples := examples_of(function):
+        lines += ["example:", *(f"  {line}" for line in examples), ""]
     plain = [name for name, key in keys.items() if "." not in name and key.kind == "value"]
     required = [name for name in plain if keys[name].default is REQUIRED]
     for head, names in (("required", required), ("options", [name for name in plain if name not in required])):
@@ -48,6 +49,12 @@ def help_text(function: Callable[..., Any], keys: dict[str, Key], prog: str) -> 
     lines += ["", "always:"]
     lines += [f"  {name:16}{text}" for name, text in GENERAL.items()]
     return "\n".join(lines)
+
+
+def examples_of(function: Callable[..., Any]) -> list[str]:
+    """Return the command lines that stand, indented, in the docstring of a program's module."""
+    text = sys.modules[function.__module__].__doc__ or ""
+    return [line[4:] for line in text.splitlines() if line.startswith("    ")]
 
 
 def group(name: str, key: Key, keys: dict[str, Key], text: str, width: int) -> Iterator[str]:

@@ -75,6 +75,11 @@ def hints_of(owner: type[Options]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(owner)}
 
 
+def choices_of(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the type itself."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
 def checked(key: str, value: Any, hint: Any) -> Any:
     """Return a value, numbers as plain ones.
 
@@ -86,7 +91,7 @@ def checked(key: str, value: Any, hint: Any) -> Any:
     Raises:
         ConfigError: A number is outside its type's range, infinite or not a number.
     """
-    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    choices = choices_of(hint)
     if isinstance(value, (list, tuple)):
         kinds = next((get_args(choice) for choice in choices if get_origin(choice) in (list, tuple)), ())
         each = (kinds[:1] if len(kinds) < 2 or kinds[1] is ... else kinds) or (Any,)

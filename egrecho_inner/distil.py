@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Train a student on a teacher's text and a teacher's probabilities.
 
-One process:   egrecho_inner/distil.py -c config/train.yaml -c egs/distil/distil.yaml --model.path S --teacher T ...
-Two:           torchrun --nproc_per_node 2 egrecho_inner/distil.py ... (or accelerate launch)
+    egrecho distil -c config/train.yaml -c egs/distil/large_v3.yaml --model.path exp/distil/init \\
+      --teacher openai/whisper-large-v3 --data.train exp/distil/labels/packed.jsonl.gz --outdir exp/distil/student
+    egrecho launch --standalone --nproc_per_node 2 distil ...    # two GPUs; torchrun and accelerate launch do it too
 """
 
 from __future__ import annotations

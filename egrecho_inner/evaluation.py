@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
 """`egrecho eval`: a model and test sets in, hypotheses and error rates out.
 
+    egrecho eval -c config/eval.yaml exp/mine/final --outdir exp/mine/eval \\
+      --cuts data/fbank_whisper80/mine_cuts_test.jsonl.gz
+    egrecho eval openai/whisper-small --cuts clean=a.jsonl.gz other=b.jsonl.gz --outdir exp/small --decode.num_beams 5
+
 Writes for each set `results.json` (the six keys of the spec first), `hyps.jsonl` and `errs.txt`, over several sets also
 `table.md` and a `results.json` of them all. A killed evaluation continues with what it had decoded; a finished one is
 scored again without decoding, with another normaliser for instance. Under torchrun every process decodes its share,
@@ -125,10 +129,13 @@ def check_model(path: str) -> int:
 
 def log_set(name: str, summary: Mapping[str, Any]) -> None:
     """Log one set in a line."""
-    low, high = summary["interval"] or (None, None)
+    rate = "n/a, as no reference has a word"
+    if summary["interval"]:
+        low, high = map(percent, summary["interval"])
+        rate = f"{percent(summary['error_rate'])} % ({low} to {high})"
     logger.info(
-        "%s: %s %s %% (%s to %s), normaliser %s, %d utterances, %.0f s, RTFx %.1f; empty %d, truncated %d, looped %d",
-        *(name, summary["metric"].upper(), percent(summary["error_rate"]), percent(low), percent(high)),
+        "%s: %s %s, normaliser %s, %d utterances, %.0f s, RTFx %.1f; empty %d, truncated %d, looped %d",
+        *(name, summary["metric"].upper(), rate),
         *(summary["normalizer"]["name"], summary["utterances"], summary["audio_seconds"], summary["RTFx"]),
         *(summary["empty"], summary["truncated"], summary["looped"]),
     )

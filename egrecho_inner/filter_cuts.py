@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Labelled cuts in, those worth learning from out; `data/cuts/rules.py` has the rules.
 
-    egrecho filter labelled.jsonl.gz filtered.jsonl.gz --explain          a table and examples, nothing is written
+    egrecho filter labelled.jsonl.gz filtered.jsonl.gz --explain    # a table and examples, nothing is written
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz
 
 Kept cuts get the error rate they passed with (`custom.teacher.error_rate`, `metric`), and `custom.gap_before` where the

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Fine-tune all of Whisper's weights, or train them from random ones.
 
-One process:   egrecho_inner/full.py -c config/train.yaml -c config/full.yaml --model.path openai/whisper-small ...
-Two:           torchrun --nproc_per_node 2 egrecho_inner/full.py ... (or accelerate launch)
+    egrecho full -c config/train.yaml -c config/full.yaml --model.path openai/whisper-small \\
+      --data.train data/fbank_whisper80/mine_cuts_train.jsonl.gz \\
+      --data.dev data/fbank_whisper80/mine_cuts_val.jsonl.gz --outdir exp/mine
+    egrecho launch --standalone --nproc_per_node 2 full ...    # two GPUs; torchrun and accelerate launch do it too
 """
 
 from functools import partial

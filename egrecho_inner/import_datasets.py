@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """A data set in a form of `datasets`, on disk or on a hub, in; a Kaldi data directory out, for prepare.sh.
 
+    egrecho import-datasets my_audio_folder data/mine/train --language ja
+
 An audio folder (files, and beside them `metadata.csv` or `metadata.jsonl` with `file_name` and a transcript) is read
 as it is, without the `datasets` package. Parquet files, what `save_to_disk` wrote, and hub names need that package,
 version 4 or 5; audio that has no file of its own is kept in `OUTDIR/audio` as it is. Rows without audio, or whose audio

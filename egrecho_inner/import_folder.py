@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """A folder of recordings in, cuts out: `UID.wav` (mp3, flac, m4a, ogg, ...) beside `UID.txt`, split as CSV files say.
 
+    egrecho import-folder my_recordings exp/me/cuts --language en
+
 Out: `cuts_train.jsonl.gz`, `cuts_dev.jsonl.gz`, `cuts_test.jsonl.gz`, or `cuts_fold0.jsonl.gz` and so on for a folder
 too small for three splits; `recordings.html`, which plays them all; `skipped.jsonl`, the ledger of what was left out;
 `audio/` with FLAC of what libsndfile does not read. Missing `{train,dev,test}_files.csv` are written into the folder:

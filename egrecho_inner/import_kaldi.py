@@ -1,5 +1,7 @@
 """Program `egrecho import-kaldi`: a Kaldi data directory becomes recordings and supervisions.
 
+    egrecho import-kaldi /corpora/mine/train --prefix mine --split train --language vi --jobs 8
+
 In: `wav.scp`, `text`, `utt2lang` (and `segments`, `utt2spk`, `spk2gender`, ... when present). Out, in one folder:
 `{prefix}_recordings_{split}.jsonl` and `{prefix}_supervisions_{split}.jsonl`, byte for byte the same when repeated, and
 `skipped.jsonl`. Every fault of the tables is an error with file and line, all of them in one go; audio that cannot be

@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """A folder of noises in, their manifests and ten-second noise cuts out.
 
+    egrecho import-musan /corpora/musan data/cuts/musan_cuts.jsonl
+
 In: `DIR/{music,noise,speech}/**` as MUSAN (openslr.org/17) is laid out, or a folder of one's own with some of these
 parts, in any format libsndfile reads, at any rate. Out: `musan_recordings_{part}.jsonl.gz`, and
 `musan_supervisions_music.jsonl.gz` of what ANNOTATIONS files say (with none, an empty manifest), both as

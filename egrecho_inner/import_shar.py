@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """A Lhotse Shar folder in, plain FLAC files and a manifest of cuts out: training reads single cuts by position, which
 tar files of compressed audio do not allow. Everything on a cut but its stored features and arrays is kept.
+
+
+    egrecho import-shar my_shar_folder data/cuts/mine_cuts_train.jsonl.gz
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """`egrecho init`: a folder to work in, for an egrecho that was installed without its checkout.
 
-    pip install egrecho-....whl && egrecho init my-recipe && cd my-recipe && bash prepare.sh --help
+    egrecho init my-recipe
+    cd my-recipe && bash prepare.sh --help
 
 Writes the stage scripts, their helpers in `local/` and the default configs in `config/`: copies, to be changed at will.
 They come from the package (`recipe/`, put there when it is built) or, in a checkout, from the repository's root.

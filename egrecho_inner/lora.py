@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Fine-tune a low-rank adapter on Whisper: LoRA, DoRA or AdaLoRA.
 
-One process:   egrecho_inner/lora.py -c config/train.yaml -c config/lora.yaml --model.path openai/whisper-small ...
-Two:           torchrun --nproc_per_node 2 egrecho_inner/lora.py ... (or accelerate launch)
+    egrecho lora -c config/train.yaml -c config/lora.yaml --model.path openai/whisper-large-v3 \\
+      --data.train data/fbank_whisper80/mine_cuts_train.jsonl.gz \\
+      --data.dev data/fbank_whisper80/mine_cuts_val.jsonl.gz --outdir exp/mine
+    egrecho launch --standalone --nproc_per_node 2 lora ...    # two GPUs; torchrun and accelerate launch do it too
 """
 
 from functools import partial

@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """Recordings and supervisions in, cuts out: one per supervision, at 16 kHz, with speed-perturbed copies on request.
 
+    egrecho make-cuts data/manifests/mine_recordings_train.jsonl data/manifests/mine_supervisions_train.jsonl \\
+      --out data/cuts/mine_cuts_train.jsonl --perturb_speed
+
 Speed is perturbed here, before features: stored features cannot follow a change of speed. A thin program over
 `data/cuts/make.py`, which has the rules. Left out: joining and splitting of utterances.
 """

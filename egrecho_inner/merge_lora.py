@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Merge an adapter into its base, and prove that the merged model says the same.
 
+    egrecho merge-lora-whisper exp/mine/adapter exp/mine/final --cuts data/fbank_whisper80/mine_cuts_val.jsonl.gz
+
 In: the adapter of a LoRA run, its base, a few cuts. Out: a complete model folder, in the form of a full fine-tune, with
 its card. The proof compares logits of adapter-on-base and merged model on a real batch; when they differ nothing is
 written.

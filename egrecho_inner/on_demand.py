@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """`egrecho on-demand`: personalise a model on rented or shared GPUs from one's own machine, without a server.
 
-    egrecho on-demand run my_recordings exp/me --model_path openai/whisper-small --language en     on Modal
+    egrecho on-demand run my_recordings exp/me --model_path openai/whisper-small --language en    # on Modal
     egrecho on-demand list
-    egrecho on-demand download ID exp/me         a run whose waiting was ended, by Ctrl-C or a closed lid
-    egrecho on-demand delete ID                  everything of it, there and here
+    egrecho on-demand download ID exp/me    # a run whose waiting was ended, by Ctrl-C or a closed lid
+    egrecho on-demand delete ID    # everything of it, there and here
 
 `run` uploads the recordings, waits, writes `exp/me/{model,basemodel_eval_result.txt,final_eval_result.txt,report.json}`
 and deletes what it uploaded. Modal needs an account and `modal deploy -m egrecho_inner.serve.engines.modal_app`, once.

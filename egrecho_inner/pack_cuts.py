@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Cuts of single utterances in, windows near 30 s out; a thin program over `data/cuts/packing.py`, which has the rules.
 
+    egrecho pack exp/distil/labels/filtered.jsonl.gz exp/distil/labels/packed.jsonl.gz --pack.by speaker
+
 After a filter the dropped utterances break windows apart, so what is between two utterances was never left out.
 """
 

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """`egrecho plan`: does it fit, and how long does it take? Memory by model size and method, hours from the data.
 
+    egrecho plan --gpu L40S --gpus 4 --size large-v3 --hours 960
+    egrecho plan --cuts data/fbank_whisper80/mine_cuts_train.jsonl.gz
+
 Nothing is loaded: sizes are counted on the meta device. Memory is an estimate (of activations a test compares it with
 what autograd keeps); the rehearsal at the start of a run on a GPU measures.
 """

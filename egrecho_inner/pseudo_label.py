@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Cuts in, the same cuts with a teacher's text on them out: `supervision.custom["teacher"]`, nothing else is changed.
 
+    egrecho pseudo-label data/fbank_whisper80/mine_cuts_train.jsonl.gz exp/distil/labels/labelled.jsonl.gz \\
+      --model_path openai/whisper-large-v3 --decode.timestamps true
+    torchrun --nproc_per_node 8 egrecho_inner/pseudo_label.py ...
+
 A pass over the manifest (`runtime/passes.py`) whose shards lie in a hidden folder beside the output until all are done:
 the same command goes on behind the last finished one, another teacher begins anew. Several processes (torchrun) divide
 the shards. Cuts that cannot be decoded go to the ledger `skipped.jsonl` and are tried again by the same command.
-
-    egrecho pseudo-label --cuts C.jsonl.gz --out L.jsonl.gz --model_path openai/whisper-large-v3 --decode.timestamps
-    torchrun --nproc_per_node 8 egrecho_inner/pseudo_label.py ...
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """`egrecho report-data`: cut manifests in, one HTML page out that shows what is in them and what is wrong with them.
 
+    egrecho report-data data/fbank_whisper80/mine_cuts_train.jsonl.gz data/fbank_whisper80/mine_cuts_test.jsonl.gz \\
+      --out data.html
+
 The manifests are read once for their numbers and once more for the cuts that are shown; the audio of a limited number
 of cuts is checked. The page holds its own sound and needs no network.
 """

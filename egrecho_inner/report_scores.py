@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """`egrecho report-scores`: a result folder in, one HTML page out that shows the errors, utterance by utterance.
 
+    egrecho report-scores exp/mine/eval --compare exp/base/eval --out scores.html
+
 Everything is scored again from the texts in the folder, with the normaliser and metric that its results.json names.
 The page holds its own sound and needs no network.
 """

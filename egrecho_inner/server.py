@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """`egrecho serve`: a training server for personal models, with a page, a queue and the specification's three routes.
 
-    egrecho serve                                                  on this machine only, http://127.0.0.1:5553/
-    egrecho serve --tokens tokens.json --new_token anna            make a token for anna, print it, end
-    egrecho serve --host 0.0.0.0 --tokens tokens.json              for others, who need a token
-    SERVER_HOSTNAME=0.0.0.0 egrecho serve --open true              for everyone who reaches the port
+    egrecho serve                                                # on this machine only, http://127.0.0.1:5553/
+    egrecho serve --tokens tokens.json --new_token anna          # make a token for anna, print it, end
+    egrecho serve --host 0.0.0.0 --tokens tokens.json            # for others, who need a token
+    SERVER_HOSTNAME=0.0.0.0 egrecho serve --open true            # for everyone who reaches the port
 
 Jobs are processes that outlive the server: started again, it goes on where it was, whatever ended it.
 """

@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """How much faster is a teacher whose student goes ahead, and does it still say the same? One utterance at a time.
 
+    egrecho speculate openai/whisper-large-v3 exp/distil/student/final \\
+      data/fbank_whisper80/mine_cuts_test.jsonl.gz --limit 100
+
 In: teacher, student, cuts. Out: a table (seconds of search over seconds of audio, for the teacher alone, the student
 alone and both together), the share of proposals taken, and the number of utterances with another result: none, or it
 is an error. Reading audio and features is not counted: it is the same for all.

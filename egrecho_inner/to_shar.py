@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Cuts in, Lhotse Shar out: tar files of some hundred utterances, audio and transcripts side by side.
 
+    egrecho to-shar data/fbank_whisper80/mine_cuts_train.jsonl.gz data/shar/train --shard_size 500
+
 For sets of millions of small files, which file systems and object stores are slow at. Everything on a cut travels with
 it, the teacher's text too. `egrecho import-shar` makes plain files and a manifest of it again.
 """

@@ -1,5 +1,8 @@
 """Program `egrecho validate-data`: tell what is wrong with a Kaldi data directory and its audio before anything runs.
 
+    egrecho validate-data /corpora/mine/train
+    egrecho validate-data /corpora/mine/test --train_dir /corpora/mine/train --language vi --json
+
 In: a folder. Out: a report on stdout (or JSON), exit code 0 when there is nothing but warnings, 3 otherwise. `--fix`
 first does what fix_data_dir.sh does: sorts, repairs and intersects the files, with the old ones in `.backup/`.
 """

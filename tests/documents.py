@@ -1,4 +1,4 @@
-"""Command lines as documents print them: found in Markdown and in the head comments of scripts, read, not run."""
+"""Command lines as documents print them: in Markdown, head comments of scripts and docstrings of programs; not run."""
 
 import ast
 import importlib
@@ -33,10 +33,21 @@ def scripts() -> list[Path]:
     return sorted(path for pattern in ("*.sh", "local/*.sh", "egs/*/*.sh", "tests/*.sh") for path in ROOT.glob(pattern))
 
 
+def programs() -> list[Path]:
+    """Return every program of the package, whose module's docstring has the examples of its help."""
+    return [
+        path
+        for path in sorted((ROOT / "egrecho_inner").glob("*.py"))
+        if re.search(r"^    run\(\w+\)", path.read_text(), re.M)
+    ]
+
+
 def commands(path: Path) -> Iterator[Command]:
-    """Find the commands in a document or in the head of a script."""
+    """Find the commands in a document, in the head of a script or in the docstring of a program."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    if path.suffix == ".sh":
+    if path.suffix == ".py":
+        lines = (ast.get_docstring(ast.parse(path.read_text()), clean=False) or "").splitlines()
+    elif path.suffix == ".sh":
         head = next(number for number, line in enumerate(lines) if number and not line.startswith("#"))
         lines = [line[1:].removeprefix(" ") for line in lines[:head]]
     text, fence = "\n".join(lines), ""
@@ -46,7 +57,7 @@ def commands(path: Path) -> Iterator[Command]:
             fence = "" if fence else line
         elif fence == "```bash" or (not fence and re.match(r" {2,4}\S", line)):
             yield from (Command(place, words, True) for words in split(line))
-    if path.suffix == ".md":
+    if path.suffix != ".sh":
         text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
         for span in re.findall(r"`([^`]+)`", text):
             yield from (Command(str(path.relative_to(ROOT)), words, False) for words in split(" ".join(span.split())))

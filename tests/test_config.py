@@ -373,6 +373,33 @@ def several(results: dict[str, str] | list[str] | str, out: str = "x") -> None:
 several.positional = ["results"]
 
 
+def test_words_may_stand_behind_the_configs(tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text("out: y\n")
+    assert parse(several, ["-c", str(tmp_path / "a.yaml"), "a=1", "b=2"]) == {"results": ["a=1", "b=2"], "out": "y"}
+
+
+def listed(cuts: list[str] | None = None, either: list[str] | str = "x", numbers: list[int] | None = None) -> None:
+    """Take lists."""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--cuts", "a"], {"cuts": ["a"]}),
+        (["--cuts", "a", "b=[c],d"], {"cuts": ["a", "b=[c],d"]}),
+        (["--cuts", "[a,b]"], {"cuts": ["a", "b"]}),
+        (["--cuts", "null"], {}),
+        (["--cuts=[a]"], {"cuts": ["a"]}),
+        (["--either", "a"], {"either": "a"}),
+        (["--either", "a", "b"], {"either": ["a", "b"]}),
+        (["--numbers", "1", "2"], {"numbers": [1, 2]}),
+        (["--numbers", "3"], {"numbers": [3]}),
+    ],
+)
+def test_an_option_that_takes_a_list_takes_words(words: list[str], expected: dict[str, object]) -> None:
+    assert parse(listed, words) == {"cuts": None, "either": "x", "numbers": None} | expected
+
+
 @pytest.mark.parametrize("words", [["a=1", "b=2"], ["[a=1,b=2]"], ["[a=1, b=2]"]])
 def test_a_positional_list_is_words_or_one_list(words: list[str]) -> None:
     assert parse(several, [*words, "--out", "y"]) == {"results": ["a=1", "b=2"], "out": "y"}

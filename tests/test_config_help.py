@@ -1,5 +1,7 @@
 """The help lists what the command line takes, nothing else, and how it is written."""
 
+import sys
+
 import pytest
 from test_config import Augment, Noise, Train, program
 
@@ -31,9 +33,6 @@ def test_defaults_are_those_of_the_program(capsys) -> None:
     def other(train: Train = Train(epochs=9), augment: Augment | None = Augment(Noise(0.25))) -> None:
         """Train.
 
-        Example:
-            egrecho train --train.epochs 3
-
         Args:
             train: How.
             augment: What.
@@ -41,4 +40,11 @@ def test_defaults_are_those_of_the_program(capsys) -> None:
 
     text = help_of(other, capsys)
     assert "--train.epochs  int, default 9" in text and "--augment.noise.probability  float, default 0.25" in text
-    assert "example:\n  egrecho train --train.epochs 3\n" in text and "Args" not in text
+    assert "Args" not in text and "example" not in text
+
+
+def test_the_examples_are_the_indented_lines_of_the_modules_docstring(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(
+        sys.modules[program.__module__], "__doc__", "Train.\n\n    egrecho train \\\n      --x 3\n\nIn: nothing.\n"
+    )
+    assert "\n\nexample:\n  egrecho train \\\n    --x 3\n\n" in help_of(program, capsys)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from documents import ROOT, Command, commands, documents, known_options, program, scripts
+from documents import ROOT, Command, commands, documents, known_options, program, programs, scripts
 
 from egrecho_inner.cli import COMMANDS
 from egrecho_inner.config import parse, place_positionals, spell_out
@@ -86,7 +86,7 @@ def check_program(command: Command, module: str, words: list[str]) -> None:
     assert not unknown, f"{module} has no option {unknown}"
 
 
-@pytest.mark.parametrize("path", [*documents(), *scripts()], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*documents(), *scripts(), *programs()], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_printed_command_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     wrong = []
@@ -96,6 +96,19 @@ def test_every_printed_command_is_one(path: Path, monkeypatch: pytest.MonkeyPatc
         except (AssertionError, ConfigError) as error:
             wrong.append(f"{command.place}: {' '.join(command.words)}: {error}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", programs(), ids=lambda path: path.stem)
+def test_a_programs_help_begins_with_a_command_that_runs_it(path: Path, capsys: pytest.CaptureFixture) -> None:
+    module = f"egrecho_inner.{path.stem}"
+    name = next((name for name, (place, _) in COMMANDS.items() if place.startswith(f"{module}:")), None)
+    start = ["egrecho", name] if name else [f"egrecho_inner/{path.name}"]
+    examples = [command for command in commands(path) if command.complete]
+    assert examples and examples[0].words[: len(start)] == start
+    assert not any(PLACEHOLDER.search(word) for word in examples[0].words), "the first one can be copied"
+    with pytest.raises(SystemExit):
+        parse(program(module), ["-h"])
+    assert f"\nexample:\n  {' '.join(start)}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -285,6 +286,16 @@ def test_two_processes_give_the_result_of_one(run: Callable, home: Path, tmp_pat
     assert {k: v for k, v in two.items() if k not in different} == {k: v for k, v in one.items() if k not in different}
 
 
+def test_a_set_without_reference_words_has_no_rate_and_says_why(
+    run: Callable, home: Path, tmp_path: Path, caplog
+) -> None:
+    text = re.sub(r'"text": "[^"]*"', '"text": ""', (home / "cuts.jsonl").read_text(encoding="utf-8"))
+    (tmp_path / "silent.jsonl").write_text(text, encoding="utf-8")
+    caplog.set_level("INFO")
+    assert run(cuts=str(tmp_path / "silent.jsonl"))["error_rate"] is None
+    assert "silent: WER n/a, as no reference has a word, normaliser " in caplog.text and "n/a %" not in caplog.text
+
+
 def test_packed_manifests_are_read(run: Callable, home: Path, tmp_path: Path) -> None:
     with gzip.open(tmp_path / "packed.jsonl.gz", "wb") as file:
         file.write((home / "cuts.jsonl").read_bytes())
@@ -292,8 +303,10 @@ def test_packed_manifests_are_read(run: Callable, home: Path, tmp_path: Path) ->
 
 
 def test_the_shipped_config_fits_the_program() -> None:
-    arguments = parse(evaluate, ["-c", str(ROOT / "config" / "eval.yaml"), "--model_path", "m", "--outdir", "o"])
-    assert arguments["cuts"] == "data/fbank_whisper80/aishell_vi_cuts_test.jsonl.gz"
+    given = ["-c", str(ROOT / "config" / "eval.yaml"), "--model_path", "m", "--outdir", "o"]
+    with pytest.raises(ConfigError, match="missing cuts; give --cuts VALUE"):  # no corpus that nobody has
+        parse(evaluate, given)
+    arguments = parse(evaluate, [*given, "--cuts", "a.jsonl"])
     assert isinstance(arguments["decode"], DecodeOptions)
     several = parse(evaluate, ["--model_path", "m", "--outdir", "o", "--cuts", "[a.jsonl,b=c.jsonl]"])
     assert several["cuts"] == ["a.jsonl", "b=c.jsonl"]

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,10 +109,47 @@ def test_every_number_has_a_range_and_keeps_to_it(name: str) -> None:
                 parse(program(name), [*required(keys), f"--{each}={outside}"])
 
 
-def test_no_program_imports_a_heavy_library_before_it_is_called() -> None:
-    """So that `-h`, a mistyped option and a value out of range are answered at once, not after seconds of torch."""
-    names = ", ".join(f"egrecho_inner.{name}" for name in PROGRAMS)
-    heavy = "{'torch', 'transformers', 'lhotse', 'peft', 'scipy', 'accelerate'}"
-    script = f"import sys, {names}; print(sorted({heavy} & {{name.partition('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PACKAGE.parent)
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+ANSWER_ALL = f"""
+import contextlib, importlib, io, sys
+from egrecho_inner.config import parse
+from egrecho_inner.errors import ConfigError
+for name, function in {PROGRAMS}.items():
+    program = getattr(importlib.import_module("egrecho_inner." + name), function)
+    for words in (["-h"], ["--mistypd", "1"], ["--device"], []):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit, ConfigError):
+            parse(program, words)
+    heavy = {{"torch", "transformers", "lhotse", "peft", "scipy", "accelerate"}} & set(sys.modules)
+    if heavy:
+        sys.exit(f"{{name}} imports {{sorted(heavy)}}")
+"""
+
+
+def test_no_program_imports_a_heavy_library_to_answer_a_command_line() -> None:
+    """So that `-h`, a mistyped option and a missing value are answered at once, not after seconds of torch."""
+    done = subprocess.run([sys.executable, "-c", ANSWER_ALL], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "code"),
+    [
+        ("full", ["-h"], 0),
+        ("evaluation", ["-h"], 0),
+        ("full", ["--train.learning_rat", "1", "--outdir", "x"], 2),
+        ("full", ["--train.learning_rate", "-1", "--outdir", "x", "--model.path", "m", "--data.train", "[c]"], 2),
+        ("evaluation", ["m", "--outdir", "x", "--cuts", "c", "--limit", "0"], 2),
+        ("distil", ["-c", "config/train.yaml", "--train.max_steps", "-3", "--teacher", "t"], 2),
+    ],
+)
+def test_a_command_line_is_answered_within_half_a_second_of_cpu(name: str, words: list[str], code: int) -> None:
+    used = []
+    for _ in range(3):  # the first may compile what it imports
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, f"egrecho_inner/{name}.py", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if used[-1] < 0.5:
+            break
+    assert done.returncode == code and "fault of ours" not in done.stderr, done.stderr
+    assert min(used) < 0.5

@@ -35,7 +35,8 @@ class DecodeOptions(Options, group="decode"):
     """Take an unlikely text (mean log probability under -1) for silence where <|nospeech|> is likelier than this."""
     backend: Literal["auto", "torch", "ctranslate2", "ctranslate2-int8"] = "auto"
     """What computes: PyTorch, or CTranslate2 (extra egrecho[ct2]), which takes utterances of one length at a time and
-    can compute in 8-bit integers. auto is torch, which was faster on every set it was measured on (docs/speed.md)."""
+    can compute in 8-bit integers. auto is torch, the faster one in 32 bits; ctranslate2-int8 was faster with 5 beams,
+    but its text differs (docs/speed.md)."""
     batch_seconds: PositiveFloat = 240.0
     """Padded seconds of a batch at most, divided by the beams; less where memory runs out."""
     batch_size: PositiveInt = 64

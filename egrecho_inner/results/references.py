@@ -3,14 +3,17 @@
 In: a manifest. Out: a `Reference` for each cut, in the order of the manifest.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lhotse.cut import Cut
-
-from egrecho_inner.data.audio.store import check_stored
-from egrecho_inner.data.cuts.fields import cut_language, reference_of
-from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.errors import DataError
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+    from egrecho_inner.data.cuts.index import CutIndex
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ def read_references(cuts: CutIndex, limit: int | None, n_mels: int, language: st
     Raises:
         DataError: Cuts have no transcript, a language is unknown, stored features do not fit.
     """
+    from egrecho_inner.data.audio.store import check_stored  # imports torch, which readers of results do without
+
     found: dict[str, Reference] = {}
     silent = []
     for position in range(len(cuts) if limit is None else min(limit, len(cuts))):
@@ -65,6 +70,8 @@ def reference_in(cut: Cut, language: str | None) -> Reference | None:
     Raises:
         DataError: Whisper does not know its language, or there are several.
     """
+    from egrecho_inner.data.cuts.fields import cut_language, reference_of
+
     code = cut_language(cut) or language
     text = reference_of(cut).text
     speaker = cut.supervisions[0].speaker if cut.supervisions else None

@@ -5,6 +5,7 @@ error, because labels, hypotheses and cached outputs are found by ids.
 """
 
 import hashlib
+import textwrap
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +87,8 @@ def measure(line: bytes, path: Path, number: int, in_shar: bool = False) -> Meas
         taught_size = NO_TEXT if taught is None else byte_length(taught["text"])
         return Measured(duration_of(cut), size, taught_size, hash_id(cut["id"]), language)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DataError(f"{path}:{number}: not a cut ({error!r}); expected one Lhotse cut per line") from error
+        reason = textwrap.shorten(repr(error), 120)  # that of bytes that are no text holds all of them
+        raise DataError(f"{path}:{number}: not a cut ({reason}); expected one Lhotse cut per line") from error
 
 
 def byte_length(text: str) -> int:

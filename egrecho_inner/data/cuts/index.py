@@ -26,7 +26,7 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from egrecho_inner.data.cuts.columns import Columns, check_unique, measure
-from egrecho_inner.data.cuts.make import check_line
+from egrecho_inner.data.cuts.make import check_line, refuse_media
 from egrecho_inner.errors import DataError, MachineError
 from egrecho_inner.runtime.files import TEMPORARY, atomic_file, cache_folder, locked, working_folder
 
@@ -203,6 +203,7 @@ def sweep_unused(root: Path) -> None:
 
 def scan(path: Path, folder: Path) -> None:
     """Read a manifest once and write its index into a folder, the digest last."""
+    refuse_media(path)
     packed = path.suffix == ".gz"
     offsets, columns = [0], Columns()
     digest = hashlib.sha256()

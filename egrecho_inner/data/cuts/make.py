@@ -11,6 +11,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ STORAGE_TYPES = {
 }
 SUSPICIOUS = (b"\\", b"://", b'"pipe:', b'command"', b'url"', b'raw"', b'shar"', b"kaldiio", b"pickle", b"pillow")
 """A line without any of these has no other kinds of sources; a backslash could spell them otherwise."""
+MEDIA = {
+    **{b"RIFF": "audio (WAV)", b"fLaC": "audio (FLAC)", b"OggS": "audio (Ogg)", b"NIST": "audio (SPHERE)"},
+    **{b"ID3": "audio (MP3)", b"\xff\xfb": "audio (MP3)", b"\xff\xf3": "audio (MP3)", b"PK": "a zip archive"},
+}
+"""What is given by mistake where a manifest is wanted, by the first bytes."""
 
 
 def make_cuts(
@@ -81,6 +87,7 @@ def scan_manifest(path: str | Path) -> int:
         DataError: the file is missing, a line is not JSON, or it holds a command, URL, pipe or pickled source.
     """
     path, number = Path(path), 0
+    refuse_media(path)
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as file:
@@ -95,6 +102,24 @@ def scan_manifest(path: str | Path) -> int:
     except ValueError as error:
         raise DataError(f"{path}:{number}: torn or not a JSON line; make the manifest again") from error
     return number
+
+
+def refuse_media(path: Path) -> None:
+    """Refuse a recording, or a packed file without `.gz` in its name, where a manifest is expected.
+
+    Raises:
+        DataError: It is one; the message names the programs that make a manifest. A missing file passes.
+    """
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        start = file.read(4)
+        if start.startswith(b"\x1f\x8b") and path.suffix != ".gz":
+            raise DataError(f"{path} is packed; expected a name that ends in .gz, rename it")
+        for magic, kind in MEDIA.items():
+            if start.startswith(magic):
+                raise DataError(
+                    f"{path} is {kind}; expected a manifest of cuts (.jsonl, .jsonl.gz): prepare.sh makes one of Kaldi "
+                    "data, egrecho import-folder of a folder of recordings"
+                )
 
 
 def check_line(line: bytes, where: str, in_shar: bool = False) -> None:

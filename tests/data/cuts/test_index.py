@@ -21,6 +21,7 @@ from tiny import tiny_processor
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.cuts import index as module
 from egrecho_inner.data.cuts.index import CutIndex
+from egrecho_inner.data.cuts.make import scan_manifest
 from egrecho_inner.errors import DataError, MachineError
 from egrecho_inner.text.labels import LabelEncoder
 
@@ -196,6 +197,22 @@ def test_a_line_that_is_no_cut_is_named_with_file_and_line(tmp_path, name: str, 
         CutIndex(tmp_path / name)
     assert not [p for p in tmp_path.rglob("*") if p.name == "digest"], "nothing looks like an index"
     assert not list(tmp_path.glob(".*/*")), "nothing half-made stays"
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "words"),
+    [
+        ("a.wav", b"RIFF\x24\0\0\0WAVEfmt ", r"a\.wav is audio \(WAV\); expected a manifest of cuts .* import-folder"),
+        ("a.flac", b"fLaC\0\0\0\x22", r"a\.flac is audio \(FLAC\)"),
+        ("cuts.jsonl", gzip.compress(b"{}"), r"cuts\.jsonl is packed; expected a name that ends in \.gz"),
+        ("cuts.jsonl", b"\xde\xad" * 5000, r"cuts\.jsonl:1: .{0,250}$"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_in_a_line(tmp_path, name: str, start: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(start)
+    for read in (CutIndex, scan_manifest):
+        with pytest.raises(DataError, match=words):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
