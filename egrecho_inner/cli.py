@@ -12,6 +12,7 @@ COMMANDS = {
     "import-datasets": ("egrecho_inner.import_datasets:import_datasets", "audio folder or Hub data set -> Kaldi data"),
     "import-folder": ("egrecho_inner.import_folder:import_folder", "UID.wav and UID.txt in a folder -> cuts, split"),
     "import-eval-set": ("egrecho_inner.import_eval_set:import_eval_set", "a published test set on disk -> cuts"),
+    "import-reazonspeech": ("egrecho_inner.import_reazonspeech:import_reazonspeech", "ReazonSpeech's tars -> cuts"),
     "import-shar": ("egrecho_inner.import_shar:import_shar", "Lhotse Shar -> files and cuts"),
     "to-shar": ("egrecho_inner.to_shar:to_shar", "cuts -> Lhotse Shar"),
     "import-musan": ("egrecho_inner.import_musan:import_musan", "MUSAN folder -> manifests and noise cuts"),
