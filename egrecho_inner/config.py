@@ -42,7 +42,8 @@ def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str |
     """Call a program with the arguments of its command line and leave with its exit code.
 
     Args:
-        function: The program. An attribute `positional` may name required parameters that need no `--name`.
+        function: The program. An attribute `positional` may name required parameters that need no `--name`, and
+            `command_line_only` those that name code to run, which no YAML file may give.
         argv: The arguments without the program's name; `sys.argv[1:]` if None.
         prog: The name to show in the help.
     """
@@ -131,6 +132,9 @@ def parse(function: Callable[..., Any], argv: list[str], prog: str | None = None
     files = config_files(argv)
     options = join_lists(spell_out(function, place_positionals(function, argv[2 * len(files) :])), keys)
     given = [each for path in files for each in check_yaml(path, keys)] + check_options(options, keys)
+    for each in given:
+        if each.place and each.key in getattr(function, "command_line_only", []) and each.value:
+            raise ConfigError(f"{each.place}: {each.key} names code that is run; give it on the command line only")
     # a file of comments only is a legal delta, which jsonargparse would refuse
     configs = [word for path in files if read_yaml(path) is not None for word in ("--config", path)]
     parser = build_parser(function)

@@ -1,12 +1,17 @@
 #!/usr/bin/env python
-"""Labelled cuts in, those worth learning from out; `data/cuts/rules.py` has the rules.
+"""Cuts in, those worth learning from out: by rules on a teacher's text, or by conditions on tags.
 
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz --explain    # a table and examples, nothing is written
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz
 
-Kept cuts get the error rate they passed with (`custom.teacher.error_rate`, `metric`), and `custom.gap_before` where the
-utterance before them in their recording was dropped: no window goes across it. Every drop is a line of the ledger
-`skipped.jsonl`; `OUT.json` has the rules, the normalisers with their versions, and the table.
+    egrecho filter tagged.jsonl.gz filtered.jsonl.gz -c config/pretrain/english.yaml   conditions on tags
+
+`data/cuts/rules.py` has the rules, `data/cuts/conditions.py` the conditions. With conditions, no rule is asked; every
+drop is a line of `OUT.dropped.jsonl.gz`, and `OUT.json` has the seconds by condition and language.
+
+By rules: kept cuts get the error rate they passed with (`custom.teacher.error_rate`, `metric`), and
+`custom.gap_before` where the utterance before them in their recording was dropped: no window goes across it. Every drop
+is a line of the ledger `skipped.jsonl`; `OUT.json` has the rules, the normalisers with their versions, and the table.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from tabulate import tabulate
 from egrecho_inner.config import run
 from egrecho_inner.config_types import Seed
 from egrecho_inner.data.batches.options import RuleOptions
+from egrecho_inner.data.cuts.conditions import Condition, read_conditions
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import read_lines, to_line
 from egrecho_inner.runtime.ledger import Ledger
@@ -35,13 +41,24 @@ HEADS = ["rule", "keeps", "alone drops", "here drops", "cuts left", "hours left"
 EXAMPLE_CHARACTERS = 90
 
 
-def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain: bool = False, seed: Seed = 0) -> None:
-    """Keep the cuts whose teacher's text agrees with the reference and looks like speech.
+def filter_cuts(
+    cuts: str,
+    out: str,
+    rules: RuleOptions = RuleOptions(),
+    conditions: list[dict[str, Any]] | None = None,
+    language_tag: str = "",
+    explain: bool = False,
+    seed: Seed = 0,
+) -> None:
+    """Keep the cuts whose teacher's text agrees with the reference and looks like speech, or whose tags are as asked.
 
     Args:
-        cuts: Manifest that `egrecho pseudo-label` wrote.
+        cuts: Manifest that `egrecho pseudo-label` or, for conditions, `egrecho tag` wrote.
         out: Manifest to write, `.jsonl` or `.jsonl.gz`.
         rules: What is kept; null switches a rule off.
+        conditions: Conditions on tags, in order, instead of rules: {tag: casing, one_of: [mixed, lower]}, or equals,
+            not_in, at_least, at_most. A tag that a cut does not have is an error.
+        language_tag: With conditions, the tag whose value becomes the language of kept cuts, such as text_language.
         explain: Only print what each rule would drop, with examples; nothing is written.
         seed: Of the choice of examples.
     """
@@ -52,6 +69,9 @@ def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain
     source, place = Path(cuts), Path(out)
     if source.resolve() == place.resolve():
         raise ConfigError(f"{out} is the input; give another name")
+    if conditions is not None:
+        select(source, place, read_conditions(conditions), language_tag, explain, seed)
+        return
     survival = Survival(make_rules(rules), seed)
     scan_manifest(source)
     ledger = Ledger(place.with_name("skipped.jsonl"))
@@ -92,6 +112,22 @@ def filter_cuts(cuts: str, out: str, rules: RuleOptions = RuleOptions(), explain
 
 
 filter_cuts.positional = ["cuts", "out"]
+
+
+def select(source: Path, place: Path, conditions: list[Condition], language_tag: str, explain: bool, seed: int) -> None:
+    """Filter by conditions on tags and print what they did."""
+    from egrecho_inner.data.cuts.selection import COLUMNS, select_cuts
+
+    selection = select_cuts(source, place, conditions, language_tag, explain, seed)
+    print(tabulate(selection.table(), COLUMNS, tablefmt="simple", disable_numparse=True))
+    heads, rows = selection.by_language()
+    print(f"\n{tabulate(rows, heads, tablefmt='simple', disable_numparse=True)}")
+    if not explain:
+        return
+    print(f"\n{selection.kept:,} of {selection.total:,} cuts would be kept. Nothing is written; some that are dropped:")
+    for name, examples in selection.examples.items():
+        for identity, value, text in examples:
+            print(f"\n{name}: {value}   {identity}\n  {shorten(text)}")
 
 
 def named(languages: set[str | None], rules: RuleOptions) -> dict[str, str]:

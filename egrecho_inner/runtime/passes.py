@@ -67,11 +67,17 @@ class Shard:
         """Return the path of one of its files."""
         return Path(f"{self.stem}.{ending}")
 
-    def finish(self, lines: Iterable[str], skips: Iterable[Skip]) -> int:
-        """Write its lines, then the marker that it is done; return how many lines."""
+    def finish(self, lines: Iterable[str], skips: Iterable[Skip], facts: Facts | None = None) -> int:
+        """Write its lines, then the marker that it is done; return how many lines.
+
+        Args:
+            lines: Of its result.
+            skips: What was left out.
+            facts: Counts that the stage adds up over all shards.
+        """
         count = write_jsonl(self.path("jsonl"), lines)
-        skipped = [asdict(skip) for skip in skips]
-        write_json(self.path("done"), {"key": self.key, "lines": count, "skips": skipped}, indent=None)
+        done = {"key": self.key, "lines": count, "skips": [asdict(skip) for skip in skips]}
+        write_json(self.path("done"), {**done, "facts": facts} if facts else done, indent=None)
         return count
 
 
@@ -171,7 +177,7 @@ class Pass:
         for shard, old in zip(self.shards, note["shards"], strict=False):
             part = list(islice(lines, old["lines"]))
             if shard.key == old["key"] and self.has_products(shard) and not self.is_done(shard):
-                shard.finish(part, (Skip(**skip) for skip in old["skips"]))
+                shard.finish(part, (Skip(**skip) for skip in old["skips"]), old.get("facts"))
 
     def remove_stale(self) -> None:
         """Remove the files of shards that there are no more, and markers of other keys."""

@@ -9,7 +9,8 @@ missing tag, an unknown key or a value of another type is an error: nothing pass
       - {tag: edit_distance, at_most: 0.5}
 """
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,47 @@ class Condition:
             return f"{self.tag} = {str(self.equals).lower() if isinstance(self.equals, bool) else self.equals}"
         values = ", ".join(map(str, self.one_of or self.not_in or []))
         return f"{self.tag} {'in' if self.one_of else 'not in'} [{values}]"
+
+
+def read_conditions(rows: Sequence[Mapping[str, Any]]) -> list[Condition]:
+    """Make conditions of what a YAML file holds.
+
+    Raises:
+        ConfigError: One has an unknown key or a value of a wrong type, with its place in the list.
+    """
+    found = []
+    for number, row in enumerate(rows, 1):
+        where = f"conditions, number {number}"
+        if unknown := [key for key in row if key not in ("tag", *TESTS)]:
+            near = difflib.get_close_matches(str(unknown[0]), TESTS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"legal are tag, {', '.join(TESTS)}"
+            raise ConfigError(f"{where}: unknown key '{unknown[0]}'; {hint}")
+        if not isinstance(row.get("tag"), str):
+            raise ConfigError(f"{where}: has no tag; expected {{tag: NAME, equals: VALUE}} or another test")
+        for key, value in row.items():
+            if key in WANTED and not WANTED[key][1](value):
+                raise ConfigError(f"{where}: {key} of '{row['tag']}' is {value!r}; expected {WANTED[key][0]}")
+        found.append(Condition(**row))
+    return found
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_list(value: Any) -> bool:
+    """Tell whether a value is a list of single values."""
+    return isinstance(value, list) and all(isinstance(each, bool | int | float | str) for each in value)
+
+
+WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "equals": ("true, false, a number or a word", lambda value: isinstance(value, bool | int | float | str)),
+    "one_of": ("a list such as [a, b]", is_list),
+    "not_in": ("a list such as [a, b]", is_list),
+    "at_least": ("a number", is_number),
+    "at_most": ("a number", is_number),
+}
 
 
 def same_type(one: Any, other: Any) -> bool:

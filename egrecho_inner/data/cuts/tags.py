@@ -11,7 +11,8 @@ writes them to `cut.custom.document` (document) and `supervision.custom.tags` (w
         return sum(cue.text.count("?") for cue in captions.cues)
 
 Definitions are those of OLMoASR (Ngo et al. 2025) where it has the tag; `repeating_lines` is that of its paper, as its
-code calls every "no" after "no, no" a repetition. Left out: what needs the audio or a model (`data/audio_tags.py`).
+code calls every "no" after "no, no" a repetition. What needs the audio is in `data/audio/tags.py`; audio languages
+come with a model's text (`egrecho pseudo-label`) or from its own detection (`egrecho tag --model_path`).
 """
 
 import importlib.util
@@ -22,8 +23,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from egrecho_inner.errors import ConfigError
-from egrecho_inner.text.cues import Cue
+from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.text.alignment import count_errors, tokenize
+from egrecho_inner.text.cues import MUSIC, Cue
+from egrecho_inner.text.identify import identify
+from egrecho_inner.text.normalize import default_metric, default_normalizer, get_normalizer
 
 Value = bool | int | float | str
 
@@ -39,6 +43,8 @@ class Captions:
     """Code the captions are said to be in."""
     machine: str | None = None
     """A recogniser's text of the same audio."""
+    machine_language: str | None = None
+    """Code of the language that the recogniser took the audio for."""
 
     @property
     def text(self) -> str:
@@ -193,3 +199,63 @@ def distinct_words(captions: Captions) -> float:
 def longest_cue(captions: Captions) -> float:
     """Return the seconds of the longest cue."""
     return round(max((cue.seconds for cue in captions.cues), default=0.0), 3)
+
+
+@tag("music_cues")
+def music_cues(captions: Captions) -> float:
+    """Return the share of cues that have a note or the word music in brackets: sung or played over."""
+    marked = sum(bool(MUSIC.search(cue.text) or NAMED_MUSIC.search(cue.text)) for cue in captions.cues)
+    return round(marked / len(captions.cues), 4) if captions.cues else 0.0
+
+
+NAMED_MUSIC = re.compile(r"[\[(（［][^\])）］]*\b(music|musik|musique|música|musica|singing|song)\b", re.IGNORECASE)
+
+
+@tag("text_language")
+def text_language(captions: Captions) -> str:
+    """Return the code of the language that the text is written in; `und` without letters."""
+    return identify(captions.text)
+
+
+@tag("audio_language")
+def audio_language(captions: Captions) -> str:
+    """Return the code of the language that the recogniser took the audio for.
+
+    Raises:
+        DataError: There is no recogniser's text.
+    """
+    if captions.machine_language is None:
+        raise no_machine("audio_language")
+    return captions.machine_language
+
+
+@tag("edit_distance")
+def edit_distance(captions: Captions) -> float:
+    """Return the word errors of the recogniser's text, per word of the captions; a word more where these are empty.
+
+    Characters where words have no spaces. Both sides are normalised by the language's default (`text/normalize.py`).
+
+    Raises:
+        DataError: There is no recogniser's text.
+    """
+    errors, words = count_edits(captions)
+    return round(errors / max(words, 1), 4)
+
+
+def count_edits(captions: Captions) -> tuple[int, int]:
+    """Return errors of the recogniser's text and words of the captions.
+
+    Raises:
+        DataError: There is no recogniser's text.
+    """
+    if captions.machine is None:
+        raise no_machine("edit_distance")
+    code = captions.language or captions.machine_language
+    normalize, metric = get_normalizer(default_normalizer(code), code), default_metric(code)
+    reference, found = (tokenize(normalize(text), metric) for text in (captions.text, captions.machine))
+    return sum(count_errors(reference, found)), len(reference)
+
+
+def no_machine(name: str) -> DataError:
+    """Return the error of a tag that wants a recogniser's text."""
+    return DataError(f"tag '{name}' wants a recogniser's text on the windows; write it first: egrecho pseudo-label")

@@ -10,6 +10,9 @@ from egrecho_inner.data.cuts.tags import TAGS, Captions, compute, load_tags
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.cues import Cue
 
+MACHINE = {"audio_language", "edit_distance"}
+"""Tags that want a recogniser's text."""
+
 
 def captions(*texts: str, seconds: float | None = None) -> Captions:
     """Make captions of one cue of 2 s for each text, 1 s apart."""
@@ -49,7 +52,7 @@ def test_repeating_lines(texts: list[str], expected: bool) -> None:
 
 
 def test_counts_and_rates() -> None:
-    found = compute(captions("Well, yes.", "then no", seconds=10), sorted(TAGS))
+    found = compute(captions("Well, yes.", "then no", seconds=10), sorted(TAGS.keys() - MACHINE))
     assert found == {
         "captioned_share": 0.4,
         "casing": "mixed",
@@ -58,14 +61,43 @@ def test_counts_and_rates() -> None:
         "has_comma_period": True,
         "has_proper_cap_after_punct_line": False,
         "longest_cue": 2.0,
+        "music_cues": 0.0,
         "num_words": 4,
         "repeating_lines": False,
+        "text_language": "en",
     }
     assert compute(captions(), ["characters_per_second", "captioned_share", "distinct_words"]) == {
         "characters_per_second": 0.0,
         "captioned_share": 0.0,
         "distinct_words": 1.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Wir fahren morgen mit dem Zug nach Berlin", "de"),
+        ("Nous allons à la gare demain matin", "fr"),
+        ("Vi kommer hjem i morgen tidlig, sa hun", "no"),
+        ("今日は天気がいいですね", "ja"),
+        ("123 ...", "und"),
+    ],
+)
+def test_text_language(text: str, code: str) -> None:
+    assert compute(captions(text), ["text_language"]) == {"text_language": code}
+
+
+def test_the_edit_distance_is_that_of_normalised_texts() -> None:
+    said = Captions(captions("It's FOUR o'clock,", "my friend.").cues, 6.0, "en", "its four o'clock friend", "en")
+    assert compute(said, ["audio_language", "edit_distance"]) == {"audio_language": "en", "edit_distance": 0.5}
+    for name in MACHINE:
+        with pytest.raises(DataError, match="egrecho pseudo-label"):
+            compute(captions("one"), [name])
+
+
+def test_music_cues() -> None:
+    found = compute(captions("[Music]", "♪ la la ♪", "(soft music playing)", "no music here"), ["music_cues"])
+    assert found == {"music_cues": 0.75}
 
 
 def test_a_users_file_adds_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
