@@ -70,7 +70,7 @@ def dedup(
 
 def sign(index: CutIndex, place: Path, number: int, settings: dict[str, Any], jobs: int, executor: str) -> Pass:
     """Hash the texts of a manifest; what a killed run had hashed is taken as it is."""
-    from egrecho_inner.data.cuts.duplicates import Task, sign_shard
+    from egrecho_inner.data.cuts.duplicates import SignTask, sign_shard
     from egrecho_inner.data.cuts.inputs import equal_runs, parts_of
 
     folder = place.with_name(f".{place.name}.shards")
@@ -80,7 +80,7 @@ def sign(index: CutIndex, place: Path, number: int, settings: dict[str, Any], jo
     job.begin(lambda position: False)
     near = {each: settings[each] for each in ("ngram", "bands", "rows")}
     shards = job.open()
-    tasks = (Task(shard, tuple(map(index.line, shard.positions)), near) for shard in shards)
+    tasks = (SignTask(shard, tuple(map(index.line, shard.positions)), near) for shard in shards)
     for _ in watched(map_unordered(sign_shard, tasks, jobs, executor), len(shards), STAGE):
         pass
     job.collect(Ledger(place.with_name("skipped.jsonl")), 1.0, str(index.path))

@@ -45,7 +45,7 @@ def import_web(
         max_skip_ratio: Share of the pairs that may be unusable.
     """
     from egrecho_inner.data.sources.web import STAGE, find_pairs, read_list
-    from egrecho_inner.data.sources.web_documents import Task, facts_of, read_shard
+    from egrecho_inner.data.sources.web_documents import ReadTask, facts_of, read_shard
 
     place, root = Path(out), Path(source)
     ledger = Ledger(place.with_name("skipped.jsonl"))
@@ -61,7 +61,7 @@ def import_web(
     if not job.begin(lambda position: False):
         print(f"{out}: already done")
         return
-    tasks = [Task(shard, runs[shard.number], settings) for shard in job.open()]
+    tasks = [ReadTask(shard, runs[shard.number], settings) for shard in job.open()]
     for _ in watched(map_unordered(read_shard, tasks, jobs, executor), len(tasks), STAGE):
         pass
     job.collect(ledger, float("inf"), source)  # the limit is that of all files, below

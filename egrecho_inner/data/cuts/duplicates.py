@@ -41,7 +41,7 @@ class Near:
 
 
 @dataclass(frozen=True)
-class Task:
+class SignTask:
     """The work of one shard."""
 
     shard: Shard
@@ -50,7 +50,7 @@ class Task:
     """The fields of `Near`."""
 
 
-def sign_shard(task: Task) -> int:
+def sign_shard(task: SignTask) -> int:
     """Write the hashes of a shard's texts; return their number."""
     near = Near(**task.settings)
     table = np.stack([signature(orjson.loads(line), near) for line in task.lines])

@@ -40,7 +40,7 @@ Function = Callable[[list[Row], Mapping[str, Any]], Result]
 
 
 @dataclass(frozen=True)
-class Task:
+class LineTask:
     """The work of one shard, complete in itself."""
 
     shard: Shard
@@ -51,7 +51,7 @@ class Task:
     """That paths of the manifest are relative to."""
 
 
-def run_shard(task: Task) -> int:
+def run_shard(task: LineTask) -> int:
     """Do the work of one shard; return the number of its lines."""
     rows = [anchored(orjson.loads(line), task.folder) for line in task.lines]
     result = task.function(rows, task.settings)
@@ -102,7 +102,7 @@ def run_pass(
         return None
     shards = job.open()
     folder = os.getcwd()
-    tasks = (Task(each, function, settings, tuple(map(index.line, each.positions)), folder) for each in shards)
+    tasks = (LineTask(each, function, settings, tuple(map(index.line, each.positions)), folder) for each in shards)
     for _ in watched(map_unordered(run_shard, tasks, jobs, executor), len(shards), stage):
         pass
     ledger = job.collect(Ledger(place.with_name("skipped.jsonl")), max_skip_ratio, cuts)

@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Task:
+class ReadTask:
     """The work of one shard."""
 
     shard: Shard
@@ -44,7 +44,7 @@ class Task:
     """`audio`, the folder of decoded audio; `language`; `decode`, whether every sample is looked at."""
 
 
-def read_shard(task: Task) -> int:
+def read_shard(task: ReadTask) -> int:
     """Read the pairs of a shard and write its documents; return their number."""
     lines, skips = [], []
     for pair in task.pairs:
