@@ -3,7 +3,8 @@
 
 Takes speech from any manifest and, for each SNR, adds noise once to the wave and once to the features; the error is the
 mean absolute difference of the log-mel features (1.0 is 40 dB). Noises: those of `--noises` (musan_cuts.jsonl.gz) if
-given; else the next utterances of the same manifest, white noise, and pink noise above 40 Hz.
+given; else the next utterances of the same manifest, white noise, and pink noise above 40 Hz. A second table says how
+much louder than asked for a noise comes out on features, which know nothing of its power below 40 Hz.
 
     python benchmarks/feature_mixing.py --cuts data/fbank_whisper80/mboshi_cuts_train.jsonl.gz
 """
@@ -19,7 +20,7 @@ from lhotse.features.whisper_fbank import WhisperFbank
 from tabulate import tabulate
 
 from egrecho_inner.data.audio import effects
-from egrecho_inner.data.audio.features import TAIL_FRAMES, log_mel, num_frames
+from egrecho_inner.data.audio.features import TAIL_FRAMES, WhisperLogMel, log_mel, num_frames
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.audio.noises import Noises, mix_features
 
@@ -43,11 +44,16 @@ def main() -> None:
         parts = {"speech": "babble"}
         kinds = {kind: noise_of(noises, kind, rng) for kind in (parts.get(part, part) for part in noises.lines)}
     else:
-        kinds = {"other speech": other_speech(waves, rng), "pink": pink(rng), "white": white(rng)}
+        kinds = {"other speech": other_speech(waves, rng), "pink": coloured(1, 40, rng), "white": coloured(0, 0, rng)}
     rows = [measure(kind, make, snr, waves, options.num_mel_bins) for kind, make in kinds.items() for snr in SNRS]
     print(f"{len(waves)} utterances, {sum(map(len, waves)) / 16000:.0f} s, {options.num_mel_bins} mel bins\n")
     head = ["noise", "SNR dB", "mean error", "bias", "95 % below", "Lhotse's mix", "no mixing at all"]
     print(tabulate(rows, head, tablefmt="github", floatfmt=("", ".0f", ".3f", ".3f", ".3f", ".3f", ".3f")))
+    deep = {"pink, all frequencies": coloured(1, 0, rng), "brown, above 20 Hz": coloured(2, 20, rng)}
+    deep["brown, all frequencies"] = coloured(2, 0, rng)
+    levels = [[kind, *level(make, waves, options.num_mel_bins)] for kind, make in (kinds | deep).items()]
+    head = ["noise", "power below 40 Hz %", "too loud, dB", "at most"]
+    print(f"\n{tabulate(levels, head, tablefmt='github', floatfmt=('', '.1f', '.2f', '.2f'))}")
 
 
 def measure(kind: str, make: Make, snr: float, waves: list[np.ndarray], n_mels: int) -> list[str | float]:
@@ -65,6 +71,18 @@ def measure(kind: str, make: Make, snr: float, waves: list[np.ndarray], n_mels: 
     return [kind, snr, *np.mean(numbers, axis=0)]
 
 
+def level(make: Make, waves: list[np.ndarray], n_mels: int) -> list[float]:
+    """Return the share of a noise below 40 Hz, and how much louder features make it than waves, mean and largest."""
+    shares, louder = [], []
+    for wave in waves:
+        noise = make(len(wave))
+        power = np.abs(np.fft.rfft(noise)) ** 2
+        shares.append(100 * power[np.fft.rfftfreq(len(noise), 1 / 16000) < 40].sum() / power.sum())
+        clean, added = (WhisperLogMel.compute_energy(log_mel(each, n_mels)) for each in (wave, noise))
+        louder.append(10 * np.log10(clean / added / (np.square(wave).mean() / np.square(noise).mean())))
+    return [float(np.mean(shares)), float(np.mean(louder)), float(np.max(louder))]
+
+
 def noise_of(noises: Noises, kind: str, rng: np.random.Generator) -> Make:
     """Draw from a manifest."""
     return lambda num_samples: noises.wave(kind, num_samples, rng)
@@ -75,18 +93,19 @@ def other_speech(waves: list[np.ndarray], rng: np.random.Generator) -> Make:
     return lambda num_samples: np.resize(np.concatenate([waves[i] for i in rng.choice(len(waves), 3)]), num_samples)
 
 
-def white(rng: np.random.Generator) -> Make:
-    """Make the same power at all frequencies."""
-    return lambda num_samples: rng.standard_normal(num_samples).astype(np.float32)
+def coloured(slope: float, lowest: float, rng: np.random.Generator) -> Make:
+    """Make noise whose power falls with 1 / f^slope: white 0, pink 1, brown 2.
 
-
-def pink(rng: np.random.Generator) -> Make:
-    """Make the same power in every octave, from where mel bands begin: Whisper does not hear what is below."""
+    Args:
+        slope: The exponent.
+        lowest: What is below, in hertz, is left out; mel bands begin at 40 Hz.
+        rng: Where it comes from.
+    """
 
     def make(num_samples: int) -> np.ndarray:
         hertz = np.fft.rfftfreq(num_samples, 1 / 16000)
-        spectrum = np.fft.rfft(rng.standard_normal(num_samples)) / np.sqrt(np.maximum(hertz, 1))
-        return np.fft.irfft(spectrum * (hertz > 40), num_samples).astype(np.float32)
+        spectrum = np.fft.rfft(rng.standard_normal(num_samples)) / np.maximum(hertz, 1) ** (slope / 2)
+        return np.fft.irfft(spectrum * (hertz >= lowest), num_samples).astype(np.float32)
 
     return make
 

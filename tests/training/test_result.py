@@ -11,6 +11,7 @@ from runs import train
 from tiny import speech_cuts, tiny_model, tiny_processor
 from transformers import AutoProcessor, WhisperForConditionalGeneration
 
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.errors import ModelError
 from egrecho_inner.evaluation import evaluate
 from egrecho_inner.merge_lora import merge_lora
@@ -80,7 +81,9 @@ def test_card_takes_in_what_egrecho_eval_measures_of_the_folder(run: Path, tmp_p
     hub = yaml.safe_load(card.split("---")[1])
     measured = hub["model-index"][0]["results"]
     assert [each["dataset"]["name"] for each in measured] == ["test", "late"]
-    assert measured[1]["metrics"] == [{"type": "wer", "value": round(100 * found["error_rate"], 2)}]
+    way = {"30s": "30 s window", "longest": "no padding to 30 s"}[found["model"]["window"]]
+    value = round(100 * found["error_rate"], 2)
+    assert measured[1]["metrics"] == [{"type": "wer", "value": value, "name": f"WER, {way}"}]
     assert sorted(path.name for path in final.iterdir()) == sorted(path.name for path in (run / "full/final").iterdir())
     again = json.loads((tmp_path / "eval" / "cuts" / "results.json").read_text())
     evaluate(str(final), str(tmp_path / "eval" / "cuts"), f"late={run / 'cuts'}.jsonl", limit=3)
@@ -88,6 +91,24 @@ def test_card_takes_in_what_egrecho_eval_measures_of_the_folder(run: Path, tmp_p
     assert now["decode_seconds"] == again["decode_seconds"], (
         "the note does not make it another model: nothing is decoded"
     )
+
+
+def test_evaluations_of_one_set_in_several_ways_all_stay_on_the_card(run: Path, tmp_path: Path) -> None:
+    final = shutil.copytree(run / "full" / "final", tmp_path / "final")
+    ways = {
+        "30 s window": DecodeOptions(window="30s"),
+        "no padding to 30 s": DecodeOptions(window="longest"),
+        "no padding to 30 s, 2 beams, max_new_tokens 7": DecodeOptions(
+            window="longest", num_beams=2, max_new_tokens=7, batch_size=2
+        ),
+    }
+    for _ in range(2):  # the second time every line replaces its own
+        for number, options in enumerate(ways.values()):
+            evaluate(str(final), str(tmp_path / str(number)), f"dev={run / 'dev'}.jsonl", decode=options)
+        card = (final / "README.md").read_text()
+        assert [line.rpartition("; ")[2] for line in card.splitlines() if line.startswith("- dev (")] == list(ways)
+    hub = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
+    assert [each["metrics"][0]["name"] for each in hub] == [f"WER, {way}" for way in ways]
 
 
 def test_merged_adapter_has_a_card_that_evaluations_reach(run: Path, tmp_path: Path) -> None:

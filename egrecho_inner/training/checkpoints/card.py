@@ -11,12 +11,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from egrecho_inner import __version__
+from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.errors import MachineError
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.runtime.files import write_text
@@ -30,7 +32,11 @@ MEASURED = "egrecho_evaluations"
 """The key of the metadata block that has what hubs have no fields for."""
 EVALUATIONS = "evaluations.jsonl"  # where older versions kept that
 NEEDED = {"name", "metric", "error_rate", "interval", "normalizer", "utterances", "beams"}
-"""Of each measured set."""
+"""Of each measured set; cards of older versions have no more."""
+OUTCOME = {"error_rate", "interval", "utterances", "long"}
+"""What two evaluations of one set, made alike, may differ in: the later one replaces the other."""
+SPEED = {"batch_seconds", "batch_size"}
+"""Options of a search that change nothing in its result."""
 
 
 def about(model: Whisper, hours: float, config: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +123,10 @@ def metadata(made: dict[str, Any], folder: Path, sets: list[dict[str, Any]]) -> 
         {
             "task": {"type": "automatic-speech-recognition"},
             "dataset": {"name": each["name"], "type": each["name"]},
-            "metrics": [{"type": each["metric"], "value": round(100 * each["error_rate"], 2)}],
+            "metrics": [
+                {"type": each["metric"], "value": round(100 * each["error_rate"], 2)}
+                | ({"name": f"{each['metric'].upper()}, {words}"} if (words := way_in_words(each)) else {})
+            ],
         }
         for each in sets
     ]
@@ -129,7 +138,9 @@ def metadata(made: dict[str, Any], folder: Path, sets: list[dict[str, Any]]) -> 
 
 
 def note_evaluations(folder: Path, sets: Mapping[str, Mapping[str, Any]]) -> None:
-    """Tell the card of a model folder of ours what was measured; a set that is measured again replaces its line.
+    """Tell the card of a model folder of ours what was measured.
+
+    A set that is measured again in the same way replaces its line; in another way, it gets a line of its own.
 
     Args:
         folder: Of the model that was evaluated; one of others, or a hub id, is left alone.
@@ -137,22 +148,44 @@ def note_evaluations(folder: Path, sets: Mapping[str, Mapping[str, Any]]) -> Non
     """
     if not (folder / TRAINING).is_file():
         return
-    known = {each["name"]: each for each in evaluations(folder)}
-    for name, found in sets.items():
-        if found.get("error_rate") is None:
-            continue
-        normalizer = found["normalizer"]
-        taken = {"first": found["data"]["taken"]} if found["data"]["taken"] < found["data"]["cuts"] else {}
-        known[name] = {
-            **{"name": name, "metric": found["metric"], "error_rate": found["error_rate"]},
-            **{"interval": found["interval"], "normalizer": f"{normalizer['name']} {normalizer['version']}"},
-            **{"utterances": found["utterances"], "beams": found["decode"]["num_beams"], **taken},
-        }
+    new = [measurement(name, found) for name, found in sets.items() if found.get("error_rate") is not None]
+    known = [old for old in evaluations(folder) if not any(replaces(each, old) for each in new)]
     try:
-        write_card(folder, list(known.values()))
+        write_card(folder, known + new)
         (folder / EVALUATIONS).unlink(missing_ok=True)
     except (OSError, MachineError) as error:
         logger.info("the card of %s stays as it is (%s)", folder, error)
+
+
+def measurement(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a card keeps of a `results.json`."""
+    normalizer, data, usual = found["normalizer"], found["data"], asdict(DecodeOptions(backend="torch"))
+    asked = {key: value for key, value in found["decode"].items() if key not in SPEED and value != usual.get(key)}
+    return {
+        **{"name": name, "metric": found["metric"], "error_rate": found["error_rate"]},
+        **{"interval": found["interval"], "normalizer": f"{normalizer['name']} {normalizer['version']}"},
+        **{"utterances": found["utterances"], "beams": asked.pop("num_beams", usual["num_beams"])},
+        **({"first": data["taken"]} if data["taken"] < data["cuts"] else {}),
+        **{"data": data["sha256"][:12], "window": found["model"]["window"], "long": found["long_form"]},
+        "options": {key: value for key, value in asked.items() if key != "window"},
+    }
+
+
+def replaces(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Tell whether an evaluation was made like an earlier one, or its set's name stands for other data now."""
+    alike = all(new.get(key) == old.get(key) for key in {*new, *old} - OUTCOME)
+    return alike or (new["name"] == old["name"] and new["data"] != old.get("data", new["data"]))
+
+
+def way_in_words(measured: Mapping[str, Any]) -> str:
+    """Describe how hypotheses were searched for: what changes an error rate beside model, data and normaliser."""
+    words = {"30s": ["30 s window"], "longest": ["no padding to 30 s"]}.get(measured.get("window", ""), [])
+    if measured["beams"] > 1:
+        words.append(f"{measured['beams']} beams")
+    if measured.get("long"):
+        words.append(f"{measured['long']:,} cuts over 30 s in parts")
+    words += [f"{key} {value}" for key, value in measured.get("options", {}).items()]
+    return ", ".join(words)
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
@@ -178,9 +211,9 @@ def scores(dev: dict[str, float], sets: list[dict[str, Any]]) -> list[str]:
             lines.append("")
     for each in sets:
         part = f", first {each['first']:,}" if "first" in each else ""
-        beams = f", {each['beams']} beams" if each["beams"] > 1 else ""
         rate = rated(each["metric"], each["error_rate"], each["interval"] or (None, None), each["normalizer"])
-        lines.append(f"- {each['name']} ({each['utterances']:,} utterances{part}{beams}): {rate}")
+        way = f"; {words}" if (words := way_in_words(each)) else ""
+        lines.append(f"- {each['name']} ({each['utterances']:,} utterances{part}): {rate}{way}")
     return lines if len(lines) > 2 else [*lines, "Not measured yet; `egrecho eval --model_path` this folder does."]
 
 

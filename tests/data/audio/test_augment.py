@@ -12,7 +12,7 @@ from lhotse.audio import AudioSource
 
 from egrecho_inner.data.audio import effects
 from egrecho_inner.data.audio.augment import Augmenter, draw_masks, spec_augment
-from egrecho_inner.data.audio.features import TAIL_FRAMES, log_mel, num_frames
+from egrecho_inner.data.audio.features import TAIL_FRAMES, WhisperLogMel, log_mel, num_frames
 from egrecho_inner.data.audio.noises import Noises, mix_features
 from egrecho_inner.data.batches.options import (
     AugmentOptions,
@@ -169,6 +169,18 @@ def test_mixing_features_is_near_to_mixing_waves(snr: float, n_mels: int) -> Non
     assert np.abs(error[:-TAIL_FRAMES]).mean() < 0.03
     assert abs(error.mean()) < 0.015
     assert np.abs(error[-TAIL_FRAMES:]).mean() < 0.4  # 50000 is the worst length: no frame tells 5 ms
+
+
+def test_noise_below_the_mel_bands_is_mixed_louder_into_features() -> None:
+    """docs/features.md has the figures, benchmarks/feature_mixing.py prints them."""
+    rng, speech = np.random.default_rng(1), voice(50000)
+    hertz = np.fft.rfftfreq(50000, 1 / 16000)
+    for slope, low, high in ((0, -0.2, 0.2), (1, 1.0, 2.1), (2, 4.0, 5.0)):  # white, pink, brown
+        spectrum = np.fft.rfft(rng.standard_normal(50000)) / np.maximum(hertz, 1) ** (slope / 2)
+        noise = np.fft.irfft(spectrum, 50000).astype(np.float32)
+        clean, added = (WhisperLogMel.compute_energy(log_mel(wave)) for wave in (speech, noise))
+        louder = 10 * np.log10(clean / added / (np.square(speech).mean() / np.square(noise).mean()))
+        assert low < louder < high, f"1/f^{slope}: {louder:.2f} dB"
 
 
 def test_stored_features_get_noise_without_their_waves(noise_cuts) -> None:
