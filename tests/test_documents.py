@@ -51,7 +51,9 @@ def check_egrecho(command: Command, words: list[str]) -> None:
     if not words or words[0].startswith("-") or PLACEHOLDER.search(words[0]) or words[0].isupper():
         return
     if words[0] == "launch":
-        words = words[next((place for place, word in enumerate(words) if word in COMMANDS), 0) :]
+        if len(words) == 1:
+            return
+        words = words[next((place for place, word in enumerate(words) if word in COMMANDS), 1) :]
     assert words[0] in COMMANDS, f"no command egrecho {words[0]}"
     check_program(command, COMMANDS[words[0]][0].split(":")[0], words[1:])
 
