@@ -12,14 +12,16 @@ from xml.sax.saxutils import escape
 
 PLACE = Path(__file__).resolve().parents[1] / "way.svg"
 HEAD = "One command each; killed anywhere, it goes on where it was."
-WIDTH, HEIGHT = 960, 322
+WIDTH, HEIGHT = 960, 300
 STYLE = """
+.ground { fill: #ffffff; }
 text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #1b2b2b; }
 .head { font-size: 15px; font-weight: 600; } .line { font-size: 12.5px; fill: #4a5c5c; }
 .command { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 12px; fill: #00695c; }
 .box { fill: #f3f8f8; stroke: #8fb3b0; stroke-width: 1.2; } .side { fill: #fffaf0; stroke: #c9b27c; }
 .way { stroke: #5b8a86; stroke-width: 1.6; fill: none; } .head-of { fill: #5b8a86; }
 @media (prefers-color-scheme: dark) {
+  .ground { fill: #141b1b; }
   text { fill: #e6efee; } .line { fill: #b4c6c4; } .command { fill: #7fd6c8; }
   .box { fill: #1c2a2a; stroke: #4f7773; } .side { fill: #2a2618; stroke: #8a7a4b; }
   .way { stroke: #7fa9a5; } .head-of { fill: #7fa9a5; }
@@ -52,7 +54,7 @@ BOXES = (
     Box(778, TOP, 166, "Result", ("WER or CER, interval", "every error, aligned", "a page to listen to")),
     Box(270, 222, 168, "Teacher's text", ("label, filter, pack",), "side"),
     Box(524, 222, 168, "Adapter", ("LoRA, DoRA, AdaLoRA",), "side"),
-    Box(778, 222, 166, "Other programs", ("CTranslate2, whisper.cpp",), "side"),
+    Box(778, 222, 166, "Other programs", ("CTranslate2, ONNX",), "side"),
 )
 STEPS = ((184, 270, "prepare.sh"), (438, 524, "train"), (692, 778, "eval"))
 
@@ -61,6 +63,7 @@ def draw() -> str:
     """Return the picture."""
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
     parts += ["<title>The way of the data: recordings, cuts, run folder, result</title>", f"<style>{STYLE}</style>"]
+    parts.append(f'<rect class="ground" width="{WIDTH}" height="{HEIGHT}" rx="10"/>')
     for box in BOXES:
         parts.append(
             f'<rect class="box {box.kind}" x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}" rx="8"/>'
