@@ -19,6 +19,10 @@ COMMANDS = {
     "import-musan": ("egrecho_inner.import_musan:import_musan", "MUSAN folder -> manifests and noise cuts"),
     "make-cuts": ("egrecho_inner.make_cuts:make_cuts", "recordings, supervisions -> cuts"),
     "compute-features": ("egrecho_inner.compute_features:compute_features", "cuts -> cuts with stored log-mel"),
+    "make-processor": (
+        "egrecho_inner.make_processor:make_processor",
+        "transcripts -> the tokenizer of a new model",
+    ),
     "full": ("egrecho_inner.full:train_full", "cuts + Whisper -> all of its weights, fine-tuned"),
     "lora": ("egrecho_inner.lora:train_lora", "cuts + Whisper -> an adapter: LoRA, DoRA, AdaLoRA"),
     "distil": ("egrecho_inner.distil:distil", "labelled cuts + teacher + student -> a trained student"),

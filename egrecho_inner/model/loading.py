@@ -25,12 +25,10 @@ from egrecho_inner.errors import ModelError
 from egrecho_inner.model.agreement import check_agreement, check_shapes, check_tokenizer_files
 from egrecho_inner.model.hub import why_unreachable
 from egrecho_inner.model.options import SIZES, ModelOptions, Window
+from egrecho_inner.model.tokenizer import ENGLISH_ONLY_VOCABULARY, names_language
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
 logger = logging.getLogger(__name__)
-
-ENGLISH_ONLY_VOCABULARY = 51864
-"""Rows of tiny.en to medium.en, whose older generation configs do not name `is_multilingual`."""
 
 # of loading and writing weights, which takes no time worth a bar; downloads keep theirs
 transformers_logging.disable_progress_bar()
@@ -40,7 +38,8 @@ def start_model(options: ModelOptions, processor: WhisperProcessor, seed: int, *
     """Load the trained weights that training starts from, or draw random ones."""
     overrides["dropout"] = options.dropout
     if options.size is not None:
-        return random_model(options.size, processor, seed, **overrides)
+        named = names_language(options, read_generation_config(options.path), processor.tokenizer)
+        return random_model(options.size, processor, seed, named, **overrides)
     model = load_model(options.path, **overrides)
     check_agreement(options.path, model.config, model.generation_config, processor)
     draw_ctc_head(model, seed)
@@ -135,8 +134,21 @@ def favour_blank(model: Whisper) -> None:
         torch.nn.init.constant_(model.ctc_head.bias[model.config.eos_token_id], 6.0)
 
 
-def random_model(size: str, processor: WhisperProcessor, seed: int = 0, **overrides: Any) -> Whisper:
-    """Make a Whisper of a named size with random weights for a processor's vocabulary and mel bins."""
+def random_model(
+    size: str, processor: WhisperProcessor, seed: int = 0, multilingual: bool = True, **overrides: Any
+) -> Whisper:
+    """Make a Whisper of a named size with random weights for a processor's vocabulary and mel bins.
+
+    Args:
+        size: One of `SIZES`.
+        processor: Tokenizer and feature extractor.
+        seed: Of the weights.
+        multilingual: Whether the prefix names language and task.
+        **overrides: Values of the model's config.
+
+    Raises:
+        ModelError: There is no such size.
+    """
     if size not in SIZES:
         raise ModelError(f"unknown size '{size}'; legal are {', '.join(SIZES)}")
     width, heads, encoder, decoder, _ = SIZES[size]
@@ -169,21 +181,24 @@ def random_model(size: str, processor: WhisperProcessor, seed: int = 0, **overri
         torch.nn.init.kaiming_normal_(convolution.weight)
     favour_blank(model)
     torch.random.set_rng_state(state)
-    model.generation_config = generation_config(processor)
+    model.generation_config = generation_config(processor, multilingual)
     return model
 
 
-def generation_config(processor: WhisperProcessor) -> GenerationConfig:
+def generation_config(processor: WhisperProcessor, multilingual: bool = True) -> GenerationConfig:
     """Build the generation config of a tokenizer: every id by name, nothing forced, nothing suppressed."""
     tokenizer = processor.tokenizer
     added = tokenizer.get_added_vocab()
     languages = {
         name: i for name, i in added.items() if 2 <= len(name.strip("<|>")) <= 3 and name.strip("<|>").islower()
     }
+    tables = {
+        "lang_to_id": languages,
+        "task_to_id": {task: added[f"<|{task}|>"] for task in ("transcribe", "translate")},
+    }
     return GenerationConfig(
-        is_multilingual=True,
-        lang_to_id=languages,
-        task_to_id={task: added[f"<|{task}|>"] for task in ("transcribe", "translate")},
+        is_multilingual=multilingual,
+        **(tables if multilingual else {}),
         no_timestamps_token_id=added["<|notimestamps|>"],
         prev_sot_token_id=added["<|startofprev|>"],
         decoder_start_token_id=added["<|startoftranscript|>"],

@@ -17,6 +17,7 @@ SIZES: dict[str, tuple[int, int, int, int, int]] = {
     "base": (512, 8, 6, 6, 80),
     "small": (768, 12, 12, 12, 80),
     "medium": (1024, 16, 24, 24, 80),
+    "large": (1280, 20, 32, 32, 80),
     "large-v2": (1280, 20, 32, 32, 80),
     "large-v3": (1280, 20, 32, 32, 128),
     "large-v3-turbo": (1280, 20, 32, 4, 128),
@@ -31,6 +32,8 @@ class ModelOptions(Options, group="model"):
     """Folder or hub id; with `size` only its tokenizer and feature extractor are used."""
     size: str | None = None
     """Random weights of this named size (nano, tiny, ... large-v3-turbo) instead of trained ones."""
+    multilingual: bool | None = None
+    """With `size`: whether the prefix names language and task; null: as the tokenizer is laid out (make-processor)."""
     dropout: ShareBelowOne = 0.0
     """Of the transformer layers."""
 

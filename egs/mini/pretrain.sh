@@ -40,7 +40,7 @@ if at_stage 1; then
   done
 fi
 if at_stage 2; then
-  python egs/mini/local/make_processor.py --text data/nano/train/text --out "$exp/processor"
+  egrecho_inner/make_processor.py data/nano/train/text "$exp/processor"
 fi
 
 train() {

@@ -188,7 +188,7 @@ def test_an_unknown_size_names_the_legal_ones() -> None:
 
 
 # parameters in millions, as the model cards say
-PUBLISHED = {"tiny": 39, "base": 74, "small": 244, "medium": 769, "large-v2": 1550, "large-v3": 1550}
+PUBLISHED = {"tiny": 39, "base": 74, "small": 244, "medium": 769, "large": 1550, "large-v2": 1550, "large-v3": 1550}
 PUBLISHED |= {"large-v3-turbo": 809}
 
 
