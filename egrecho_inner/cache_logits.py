@@ -21,6 +21,7 @@ from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.files import write_json
 from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.runtime.passes import Pass, read_note
+from egrecho_inner.runtime.progress import watched
 from egrecho_inner.text.languages import Task
 
 if TYPE_CHECKING:
@@ -90,9 +91,8 @@ def cache_logits(
         if job.is_finished():
             return
         mine = job.open(rank, world)
-        for count, shard in enumerate(mine, 1):
+        for shard in watched(mine, what="teacher's tokens", unit=f"shards of {shard_size} cuts"):
             writer.compute(shard)
-            logger.info("shard %d of %d", count, len(mine))
         wait()
         if rank == 0:
             ledger = job.collect(Ledger(folder / "skipped.jsonl"), max_skip_ratio, str(folder))

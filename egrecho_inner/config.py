@@ -29,6 +29,7 @@ from egrecho_inner.config_help import help_text
 from egrecho_inner.config_keys import Given, Key, check_options, check_yaml, legal_keys, missing, read_yaml
 from egrecho_inner.config_types import PositiveInt, accepts, checked, choices_of, describe
 from egrecho_inner.errors import ConfigError, MachineError, UserError
+from egrecho_inner.runtime import progress
 from egrecho_inner.runtime.terminal import closable_stdout, setup_logging
 
 SPARE_BYTES = 16 * 2**20
@@ -48,15 +49,17 @@ def run(function: Callable[..., Any], argv: list[str] | None = None, prog: str |
         prog: The name to show in the help.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
-    argv = [arg for arg in argv if arg != "--debug"]
-    setup_logging(debug)
+    debug, quiet = "--debug" in argv, "--quiet" in argv
+    argv = [arg for arg in argv if arg not in ("--debug", "--quiet")]
+    setup_logging(debug, quiet)
     try:
         with closable_stdout():
             function(**parse(function, argv, prog))
     except KeyboardInterrupt:
+        progress.close()
         sys.exit(stopped())
     except Exception as error:
+        progress.close()
         if debug:
             traceback.print_exc()
         message, code = explain(error)

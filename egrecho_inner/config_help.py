@@ -19,6 +19,7 @@ from egrecho_inner.config_types import describe
 GENERAL = {
     "-c FILE": "YAML file with values; may be repeated, later wins, the command line wins over all files",
     "--print_config": "print the values as YAML that -c reads, and end",
+    "--quiet": "no progress and no log lines but warnings and errors",
     "--debug": "show where an error comes from",
     "-h, --help": "show this and end",
 }

@@ -32,6 +32,7 @@ from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import read_lines, to_line
 from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.runtime.passes import publish
+from egrecho_inner.runtime.progress import watched
 from egrecho_inner.text.normalize import default_metric, default_normalizer, get_normalizer
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def filter_cuts(
     gaps: set[str] = set()  # recordings whose last utterance was dropped
 
     def kept() -> Iterator[str]:
-        for number, line in enumerate(read_lines(source), 1):
+        for number, line in enumerate(watched(read_lines(source), what="filtering", unit="cuts"), 1):
             row = json.loads(line)
             cut = read_labelled(row, rules, f"{source}:{number}")
             languages.add(cut.language)

@@ -20,6 +20,7 @@ from egrecho_inner.data.sources.hub import HubRow, HubSource, read_rows
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import atomic_file
 from egrecho_inner.runtime.ledger import Ledger
+from egrecho_inner.runtime.progress import watched
 from egrecho_inner.text.languages import language_code
 
 STAGE = "import-datasets"
@@ -60,7 +61,7 @@ def import_datasets(
     check_free(place, origin)
     ledger = Ledger(place / "skipped.jsonl")
     found: dict[str, dict[str, str]] = {}
-    for row in read_rows(choice, place / "audio"):
+    for row in watched(read_rows(choice, place / "audio"), what="reading rows"):
         text = " ".join(str(row.columns[text_of(row, text_column, source)] or "").split())
         if speaker_column and speaker_column not in row.columns:
             raise ConfigError(f"{source} has no column '{speaker_column}'; it has {', '.join(row.columns)}")

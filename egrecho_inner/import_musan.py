@@ -22,6 +22,7 @@ from egrecho_inner.data.audio.check import scan_audio
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import to_line, write_jsonl
 from egrecho_inner.runtime.ledger import Ledger
+from egrecho_inner.runtime.progress import watched
 
 if TYPE_CHECKING:
     from lhotse import MonoCut, Recording, SupervisionSegment
@@ -75,7 +76,7 @@ def _scan(folder: Path, skipped: Ledger) -> Iterator[Recording]:
     from lhotse import Recording
     from lhotse.audio import AudioSource
 
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS):
+    for path in watched(sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS), what=folder.name):
         scan = scan_audio(path)
         fault = scan.fault or (
             scan.bad_seconds and "holds samples that are no sound"

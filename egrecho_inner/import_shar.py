@@ -18,6 +18,7 @@ import soundfile
 
 from egrecho_inner.config import run
 from egrecho_inner.runtime.files import atomic_file, to_line, write_jsonl
+from egrecho_inner.runtime.progress import watched
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -43,7 +44,7 @@ def import_shar(shar: str, out: str) -> None:
 
     def lines() -> Iterator[str]:
         cuts = (cut for shard in shards for cut in read_shard(shard))
-        for number, cut in enumerate(cuts):
+        for number, cut in enumerate(watched(cuts, what="unpacking", unit="cuts")):
             yield to_line(as_files(cut, place.parent / "audio" / f"{number // 1000:06d}").to_dict())
 
     print(f"{out}: {write_jsonl(place, lines()):,} cuts")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveFloat
 from egrecho_inner.runtime.files import to_line, write_jsonl
+from egrecho_inner.runtime.progress import watched
 from egrecho_inner.text.constants import WINDOW_SECONDS
 
 
@@ -39,7 +40,7 @@ def make_cuts(
     made: Counter[float] = Counter()
 
     def lines() -> Iterator[str]:
-        for cut in read_cuts(recordings, supervisions, speeds, longest_copy):
+        for cut in watched(read_cuts(recordings, supervisions, speeds, longest_copy), what="cuts"):
             made[next((speed for speed in speeds if cut.id.endswith(f"_sp{speed}")), 1.0)] += 1
             yield to_line(cut.to_dict())
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from egrecho_inner.config import run
 from egrecho_inner.data.batches.options import PackOptions
 from egrecho_inner.runtime.files import to_line, write_jsonl
+from egrecho_inner.runtime.progress import watched
 
 
 def pack_cuts(cuts: str, out: str, pack: PackOptions = PackOptions()) -> None:
@@ -28,7 +29,7 @@ def pack_cuts(cuts: str, out: str, pack: PackOptions = PackOptions()) -> None:
     seconds = [0.0]
 
     def lines() -> Iterator[str]:
-        for cut in join(index, pack):
+        for cut in watched(join(index, pack), what="packing", unit="windows"):
             seconds[0] += cut.duration
             yield to_line(cut.to_dict())
 

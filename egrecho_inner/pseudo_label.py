@@ -28,6 +28,7 @@ from egrecho_inner.results.hypothesis import Hypothesis
 from egrecho_inner.runtime.files import to_line
 from egrecho_inner.runtime.ledger import Ledger, Skip
 from egrecho_inner.runtime.passes import Fault, Pass, Shard, make_key
+from egrecho_inner.runtime.progress import watched
 from egrecho_inner.text.constants import WINDOW_SECONDS
 
 if TYPE_CHECKING:
@@ -81,9 +82,8 @@ def pseudo_label(
         if job.is_finished():
             return
         mine = job.open(rank, world)
-        for count, shard in enumerate(mine, 1):
-            label_shard(decoder, index, shard)
-            logger.info("shard %d of %d", count, len(mine))
+        for _ in watched(label_shards(decoder, index, mine), sum(map(len, mine)), "labelling", "cuts"):
+            pass
         wait()
         if rank == 0:
             finalize(job, max_skip_ratio, decoder.facts(index, len(index)))
@@ -101,6 +101,13 @@ def make_pass(index: CutIndex, out: Path, decoding: str, shard_size: int) -> Pas
     parts = parts_of(index, equal_runs(len(index), shard_size))
     note = out.with_name(f"{out.name}.json")
     return Pass(f"{STAGE} {out.name}", folder, "labels", note, settings, parts, out)
+
+
+def label_shards(decoder: Decoder, index: CutIndex, shards: list[Shard]) -> Iterator[int]:
+    """Decode shards one after the other; yield each position when its shard is written."""
+    for shard in shards:
+        label_shard(decoder, index, shard)
+        yield from shard.positions
 
 
 def label_shard(decoder: Decoder, index: CutIndex, shard: Shard) -> None:

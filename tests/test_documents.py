@@ -84,7 +84,12 @@ def check_program(command: Command, module: str, words: list[str]) -> None:
     files = [path for option, path in pairwise(words) if option in ("-c", "--config")]
     assert all(PLACEHOLDER.search(path) or path.isupper() or (ROOT / path).is_file() for path in files), files
     options = [word for word in spell_out(function, place_positionals(function, words)) if word.startswith("--")]
-    unknown = {option[2:].partition("=")[0].removesuffix("+") for option in options} - {*keys, "config", "debug"}
+    unknown = {option[2:].partition("=")[0].removesuffix("+") for option in options} - {
+        *keys,
+        "config",
+        "debug",
+        "quiet",
+    }
     assert not unknown, f"{module} has no option {unknown}"
 
 

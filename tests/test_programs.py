@@ -83,7 +83,7 @@ def test_every_option_of_the_help_is_accepted(name: str, capsys: pytest.CaptureF
         run(program(name), ["-h"], prog=name)
     assert left.value.code == 0
     keys = legal_keys(program(name))
-    listed = re.findall(r"^  --(?!print_config|debug)([\w.]+)", capsys.readouterr().out, re.M)
+    listed = re.findall(r"^  --(?!print_config|quiet|debug)([\w.]+)", capsys.readouterr().out, re.M)
     assert listed and set(listed) == {each for each, key in keys.items() if key.kind == "value"}
     together = [word for each in listed if each not in APART for word in given(each, keys)]
     values = parse(program(name), together)

@@ -8,7 +8,6 @@ import hashlib
 import math
 import os
 import platform
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from rich.console import Console
-from rich.progress import track
 from transformers import WhisperConfig
 
 from egrecho_inner import __version__
@@ -40,6 +37,7 @@ from egrecho_inner.results.hypothesis import Hypothesis
 from egrecho_inner.results.references import Reference
 from egrecho_inner.runtime.devices import auto_device
 from egrecho_inner.runtime.passes import make_key
+from egrecho_inner.runtime.progress import watched
 
 WARM_UP_FRAMES = 100
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -160,11 +158,7 @@ def decode_set(
     have = [log.done[references[at].id] for at in mine if references[at].id in log.done]
     left = [int(at) for at in mine if references[at].id not in log.done]
     if left:
-        watch = place.rank == 0 and sys.stderr.isatty()
-        heard = decoder.transcriber(cuts, left)
-        for each in track(
-            heard, "decoding", len(left), console=Console(stderr=True), transient=True, disable=not watch
-        ):
+        for each in watched(decoder.transcriber(cuts, left), len(left), "decoding", "cuts"):
             if not math.isfinite(each.avg_logprob):
                 raise ModelError(f"cut {each.id}: the model's scores are not numbers; try --dtype float32")
             log.add(each)

@@ -22,6 +22,7 @@ from egrecho_inner.data.cuts.make import scan_manifest
 from egrecho_inner.data.cuts.statistics import duration_of
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import read_lines
+from egrecho_inner.runtime.progress import watched
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.text.languages import join_texts, whisper_language
 from egrecho_inner.text.normalize import fold_text
@@ -119,7 +120,7 @@ def survey_cuts(paths: Mapping[str, str], encoder: LabelEncoder | None = None) -
     for split, path in enumerate(paths.values()):
         if not scan_manifest(path):
             raise DataError(f"{path} holds no cuts; make the manifest again")
-        for number, line in enumerate(read_lines(path)):
+        for number, line in enumerate(watched(read_lines(path), what="reading cuts")):
             try:
                 facts = _facts(json.loads(line), names, encoder)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:

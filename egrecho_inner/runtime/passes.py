@@ -13,7 +13,6 @@ tried again at the next start, and where it works by then its shard is done anew
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -31,6 +30,7 @@ from egrecho_inner.runtime.files import (
     write_lines,
 )
 from egrecho_inner.runtime.ledger import Ledger, Skip
+from egrecho_inner.runtime.progress import watched as watched  # every pass is a long loop
 
 T = TypeVar("T")
 Facts = Mapping[str, Any]
@@ -292,14 +292,3 @@ def read_note(path: Path) -> dict[str, Any]:
 def make_key(**facts: Any) -> str:
     """Return a short name of everything that something depends on."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def watched(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Pass items on, with a progress bar where standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console  # 0.1 s
-    from rich.progress import track
-
-    yield from track(items, what, total, console=Console(stderr=True), transient=True)

@@ -25,9 +25,15 @@ class Terminal(logging.StreamHandler):
         pass
 
 
-def setup_logging(debug: bool) -> None:
-    """Send our log lines to stderr, from the first process only, and keep the libraries' chatter out of them."""
-    level = logging.DEBUG if debug else logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+def setup_logging(debug: bool, quiet: bool = False) -> None:
+    """Send our log lines to stderr, from the first process only, and keep the libraries' chatter out of them.
+
+    Args:
+        debug: Show all there is.
+        quiet: Show warnings and errors only, and no progress.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    level = logging.DEBUG if debug else logging.INFO if first and not quiet else logging.WARNING
     handler = Terminal()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     ours = logging.getLogger("egrecho_inner")

@@ -120,6 +120,8 @@ class Metrics(TrainerCallback):
         self.path = run / "metrics.jsonl"
         self.logged = time.monotonic()
         self.bar: Progress | None = None
+        self.latest: dict[str, float] = {}
+        """Last loss and last development score, beside the bar."""
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         """Forget lines of steps that a killed run took after its last checkpoint: they are taken again."""
@@ -134,12 +136,13 @@ class Metrics(TrainerCallback):
             if len(kept) < len(lines):
                 write_text(self.path, "".join(line + "\n" for line in kept))
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and logger.isEnabledFor(logging.INFO):  # --quiet
             columns = (
                 "step",
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
+                TextColumn("left"),
                 TextColumn("{task.description}"),
             )
             self.bar = Progress(*columns, console=console, transient=True)
@@ -159,9 +162,8 @@ class Metrics(TrainerCallback):
             with open(self.path, "a", encoding="utf-8") as out:
                 out.write(json.dumps({"step": state.global_step, **logs}) + "\n")
             if self.bar is not None:
-                shown = {name: logs[name] for name in ("loss", "eval_wer", "eval_cer") if name in logs}
-                if shown:
-                    self.bar.update(self.bar.task_ids[0], description=in_words(shown))
+                self.latest |= {name: logs[name] for name in ("loss", "eval_wer", "eval_cer") if name in logs}
+                self.bar.update(self.bar.task_ids[0], description=in_words(self.latest))
             epoch = f", epoch {state.epoch:.2f}" if state.epoch is not None else ""
             figures = {name: value for name, value in logs.items() if name != "epoch"}
             logger.info("step %d/%d%s: %s", state.global_step, state.max_steps, epoch, in_words(figures))

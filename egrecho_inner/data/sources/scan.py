@@ -20,6 +20,7 @@ from egrecho_inner.data.sources.pipes import copy_name, find_file, parse_pipe, t
 from egrecho_inner.data.sources.scan_cache import ScanCache
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.executor import map_unordered
+from egrecho_inner.runtime.progress import watched
 
 CHUNK = 32  # files sent to a worker at a time: a short one takes less than a millisecond to scan
 # What one more process must have to do to be worth its start of about a second: bytes of FLAC, or short files.
@@ -96,7 +97,8 @@ def scan_sources(
     """
     with ScanCache(remembered, decode) as cache:
         scans = {source.id: scan for source in sources if not source.command and (scan := cache.get(source.path))}
-        for id, scan in _scan([source for source in sources if source.id not in scans], decode, jobs, executor):
+        left = [source for source in sources if source.id not in scans]
+        for id, scan in watched(_scan(left, decode, jobs, executor), len(left), "reading audio", "files"):
             scans[id] = scan
             cache.put(scan)
     return scans
