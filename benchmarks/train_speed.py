@@ -9,7 +9,7 @@ The peer is what the Transformers guide writes: `WhisperFeatureExtractor`, every
 and transforms the audio while it trains. Both train all weights with AdamW and clip gradients; `--ways lora` trains an
 adapter, `zero2`, `zero3` and `fsdp` shard as config/ does (each alone, started by torchrun). The first steps of every
 run are not counted. MFU: counted operations, padding included, over what the maker of the GPU states
-(`training/flops.py`). `--profile` prints where our time goes.
+(`training/cost.py`). `--profile` prints where our time goes.
 """
 
 import argparse
@@ -40,13 +40,16 @@ from transformers import (
 from egrecho_inner.data.audio.features import SAMPLING_RATE
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.batches.options import BatchOptions, DataOptions
+from egrecho_inner.data.batches.tensors import LoadedBatch
 from egrecho_inner.model.adapters import add_adapter
 from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.model.options import SIZES, LoraOptions
-from egrecho_inner.training import flops
+from egrecho_inner.training.cost import peak
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
+from egrecho_inner.training.whisper_cost import Counter
+from egrecho_inner.training.whisper_family import WhisperFamily
 
 CUDA = torch.cuda.is_available()
 PEER = "Seq2SeqTrainer, batch 8, 30 s"
@@ -130,7 +133,7 @@ class Task:
         """Note what a run took; its audio seconds per second."""
         if CUDA:
             self.memory[name] = f"{torch.cuda.max_memory_allocated() / 1e9:.1f}"
-        most = flops.peak(torch.device("cuda" if CUDA else "cpu"), self.precision)
+        most = peak(torch.device("cuda" if CUDA else "cpu"), self.precision)
         if most:
             self.mfu[name] = f"{100 * watch.operations / watch.seconds / most:.0f}"
         if watch.waited is not None:
@@ -207,7 +210,7 @@ class Watch(TrainerCallback):
             raise Enough
 
 
-class Watched(WhisperTrainer):
+class Watched(PlanTrainer):
     """Our trainer, with the same watch."""
 
     def get_batch_samples(self, *args: Any) -> tuple[list, Any]:
@@ -235,7 +238,8 @@ def peer(task: Task) -> Callable[[], float]:
             labels = processor.tokenizer.pad([{"input_ids": item["labels"]} for item in items], return_tensors="pt")
             ids = labels["input_ids"].masked_fill(labels["attention_mask"].ne(1), -100)
             batch["labels"] = ids[:, 1:] if (ids[:, 0] == start).all() else ids
-            watch.collated.append((sum(item["seconds"] for item in items), counters[-1].count(batch)))
+            shapes = LoadedBatch(batch, [], 0.0, len(items), 30.0, batch["labels"].shape[1], 0, [])
+            watch.collated.append((sum(item["seconds"] for item in items), counters[-1].count(shapes)))
             return batch
 
         arguments = Seq2SeqTrainingArguments(
@@ -253,7 +257,7 @@ def peer(task: Task) -> Callable[[], float]:
             logging_strategy="no",
         )
         model = WhisperForConditionalGeneration.from_pretrained(task.model)
-        counters.append(flops.Counter(model))
+        counters.append(Counter(model))
         trainer = Seq2SeqTrainer(
             model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[watch]
         )
@@ -279,18 +283,19 @@ def ours(task: Task, name: str, batch: BatchOptions, lora: bool = False, **more:
         task.start()
         outdir, watch = task.folder / "ours", Watch(task)
 
-        def watched(*args: Any) -> WhisperTrainer:
+        def watched(*args: Any) -> PlanTrainer:
             trainer = Watched(*args)
             trainer.watch = watch
             trainer.add_callback(watch)
             return trainer
 
+        model, data = load_model(str(task.model)), DataOptions(train=str(task.folder / "cuts.jsonl"))
         try:
             fit(
-                load_model(str(task.model)),
-                load_processor(str(task.model)),
+                model,
+                WhisperFamily(model, load_processor(str(task.model)), data),
                 outdir,
-                data=DataOptions(train=str(task.folder / "cuts.jsonl")),
+                data=data,
                 batch=batch,
                 train=options,
                 window=WindowOptions("longest"),

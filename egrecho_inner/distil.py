@@ -61,6 +61,7 @@ def distil(
     from egrecho_inner.training.checkpoints.resume import Allowance
     from egrecho_inner.training.fit import fit
     from egrecho_inner.training.kd import DistilTrainer
+    from egrecho_inner.training.whisper_family import WhisperFamily
 
     allow = Allowance(allow_changed, allow_reshard)
     if train.ctc_weight:
@@ -75,8 +76,9 @@ def distil(
     check_tokens(processor.tokenizer.get_vocab(), load_processor(teacher).tokenizer.get_vocab(), teacher)
     cache = open_cache(kd, teacher, window)
     beside_reference = kd.reference_weight > 0
+    family = WhisperFamily(student, processor, data, window.window)
     fit(
-        student, processor, Path(outdir), data, batch, train, window, augment, config, allow=allow,
+        student, family, Path(outdir), data, batch, train, window, augment, config, allow=allow,
         make_batches=partial(
             TargetBatches, options=targets, seed=train.seed, beside_reference=beside_reference, cache=cache
         ),

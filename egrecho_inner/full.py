@@ -48,15 +48,17 @@ def train_full(
     from egrecho_inner.model.loading import load_processor, start_model
     from egrecho_inner.training.checkpoints.resume import Allowance
     from egrecho_inner.training.fit import fit
+    from egrecho_inner.training.whisper_family import WhisperFamily
 
     allow = Allowance(allow_changed, allow_reshard)
     processor = load_processor(model.path)
     if train.ctc_weight and train.freeze and "encoder" in train.freeze:
         raise ConfigError("train.ctc_weight trains the encoder, train.freeze freezes it; give one of them")
     whisper = start_model(model, processor, train.seed, ctc_weight=train.ctc_weight)
+    family = WhisperFamily(whisper, processor, data, window.window)
     make_batches = partial(TargetBatches, options=targets, seed=train.seed)
     fit(
-        whisper, processor, Path(outdir), data, batch, train, window, augment, config, allow=allow,
+        whisper, family, Path(outdir), data, batch, train, window, augment, config, allow=allow,
         make_batches=make_batches, source=targets.text,
     )  # fmt: skip
 

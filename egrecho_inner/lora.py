@@ -51,6 +51,7 @@ def train_lora(
     from egrecho_inner.model.loading import load_processor, start_model
     from egrecho_inner.training.checkpoints.resume import Allowance
     from egrecho_inner.training.fit import fit
+    from egrecho_inner.training.whisper_family import WhisperFamily
 
     allow = Allowance(allow_changed, allow_reshard)
     if train.ctc_weight or train.freeze:
@@ -58,9 +59,10 @@ def train_lora(
     if model.size is not None:
         raise ConfigError("model.size means random weights; an adapter needs a trained base, give model.path alone")
     processor = load_processor(model.path)
+    whisper = start_model(model, processor, train.seed)
     fit(
-        start_model(model, processor, train.seed),
-        processor,
+        whisper,
+        WhisperFamily(whisper, processor, data, window.window),
         Path(outdir),
         data,
         batch,

@@ -105,6 +105,7 @@ def proof_batch(
     import torch
 
     from egrecho_inner.data.batches.cut_list import CutList
+    from egrecho_inner.data.batches.log_mel import LogMel
     from egrecho_inner.data.batches.tensors import CutBatches
     from egrecho_inner.model.loading import is_multilingual
     from egrecho_inner.text.labels import LabelEncoder
@@ -123,15 +124,15 @@ def proof_batch(
     except DataError as error:
         raise DataError(f"{manifest}: {error}, so nothing is proven; {remedy}") from error
     first = range(min(4, len(listed)))
-    tensors = CutBatches(listed, labels, config.num_mel_bins)[Batch(0, first, padded=False)]
-    if not tensors["ids"]:
-        name, reason = tensors["skipped"][0]
+    loaded = CutBatches(listed, labels, LogMel(config.num_mel_bins))[Batch(0, first, padded=False)]
+    if not loaded.ids:
+        name, reason = loaded.skipped[0]
         raise DataError(
             f"{manifest}: none of its first {len(first)} cuts can be used, so nothing is proven: {name}: {reason}; "
             f"{remedy}"
         )
     names = ("input_features", "attention_mask", "decoder_input_ids")
-    return {name: tensors[name] for name in names}
+    return {name: loaded.inputs[name] for name in names}
 
 
 def prove(before: torch.Tensor, after: torch.Tensor) -> None:

@@ -89,7 +89,8 @@ def memory_of(gpu: str) -> float:
 
 def rows(name: str, memory: float, gpus: int, seconds: float, longest: float, rank: int) -> list[str]:
     """Return the lines of one size: every method, with and without checkpointing of activations."""
-    from egrecho_inner.training.cost import USABLE, activations, footprint, shape, shell, trained_parameters
+    from egrecho_inner.training.cost import USABLE, footprint, trained_parameters
+    from egrecho_inner.training.whisper_cost import activations, shape, shell
 
     config = shape(name)
     model = shell(config)
@@ -118,12 +119,12 @@ def rows(name: str, memory: float, gpus: int, seconds: float, longest: float, ra
 
 def estimated_speed(name: str, gpu: str, gpus: int, longest: float, mfu: float) -> float | None:
     """Return seconds of audio per second that all GPUs train on, from the operations of a step."""
-    from egrecho_inner.training import flops
-    from egrecho_inner.training.cost import shape
+    from egrecho_inner.training.cost import PEAKS
+    from egrecho_inner.training.whisper_cost import audio_per_second, shape
 
-    if gpu not in flops.PEAKS:
+    if gpu not in PEAKS:
         return None
-    return gpus * flops.audio_per_second(shape(name), flops.PEAKS[gpu][0], mfu, min(longest, 10.0), TOKENS_PER_SECOND)
+    return gpus * audio_per_second(shape(name), PEAKS[gpu][0], mfu, min(longest, 10.0), TOKENS_PER_SECOND)
 
 
 if __name__ == "__main__":

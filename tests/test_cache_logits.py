@@ -11,6 +11,7 @@ from tiny import save_tiny, speech_cuts
 
 from egrecho_inner.cache_logits import cache_logits
 from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.log_mel import LogMel
 from egrecho_inner.data.batches.options import TargetOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.targets import TargetBatches
@@ -43,7 +44,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def batches_of(home: Path, cache: LogitCache) -> TargetBatches:
     labels = LabelEncoder(load_processor(str(home / "teacher")).tokenizer)
-    return TargetBatches(CutList(str(home / "labelled.jsonl")), labels, 80, options=OPTIONS, seed=1, cache=cache)
+    return TargetBatches(
+        CutList(str(home / "labelled.jsonl")), labels, LogMel(80), options=OPTIONS, seed=1, cache=cache
+    )
 
 
 def make(home: Path, out: Path, **options: object) -> LogitCache:
@@ -58,8 +61,9 @@ def test_the_loss_is_that_of_the_teacher_itself(home: Path, tmp_path: Path) -> N
     teacher = load_model(str(home / "teacher")).eval()
     batches, seen = batches_of(home, cache), set()
     for epoch in range(6):
-        batch = batches[Batch(epoch, np.arange(6), False)]
-        assert not batch["skipped"]
+        loaded = batches[Batch(epoch, np.arange(6), False)]
+        assert not loaded.skipped
+        batch = loaded.inputs
         targets = batch["labels"] != -100
         with torch.no_grad():
             logits = teacher(

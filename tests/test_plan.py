@@ -11,8 +11,8 @@ from egrecho_inner.model.adapters import add_adapter
 from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.plan import plan
-from egrecho_inner.training import flops
-from egrecho_inner.training.cost import BUCKET, activations, footprint, shape, shell, trained_parameters
+from egrecho_inner.training.cost import BUCKET, footprint, peak_name, trained_parameters
+from egrecho_inner.training.whisper_cost import activations, forward, shape, shell
 
 
 def small() -> Whisper:
@@ -99,7 +99,7 @@ def test_gradients_travel_in_the_buffers_that_are_counted(path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_gpu_is_known_by_its_full_name(device: str, known: str | None) -> None:
-    assert flops.peak_name(device) == known
+    assert peak_name(device) == known
 
 
 def test_flops_of_a_forward_pass_are_those_torch_counts() -> None:
@@ -110,7 +110,7 @@ def test_flops_of_a_forward_pass_are_those_torch_counts() -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ids = torch.ones(1, 40, dtype=torch.long)
         model(torch.randn(1, 80, 1000), decoder_input_ids=ids)
-    assert sum(flops.forward(model.config, 1000, 40, 80)) == pytest.approx(counter.get_total_flops(), rel=0.03)
+    assert sum(forward(model.config, 1000, 40, 80)) == pytest.approx(counter.get_total_flops(), rel=0.03)
 
 
 def test_plan_prints_what_fits_and_how_long(capsys: pytest.CaptureFixture) -> None:

@@ -14,10 +14,10 @@ import torch
 from lhotse.cut import Cut
 from torch import Tensor
 
+from egrecho_inner.data.batches.log_mel import LogMel
 from egrecho_inner.data.batches.options import TargetOptions
 from egrecho_inner.data.batches.targets import encode
 from egrecho_inner.data.batches.teacher_tokens import Choice, ShardWriter
-from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.data.cuts.fields import transcript_of
 from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.recognize import label_encoder
@@ -87,9 +87,11 @@ class LogitWriter:
         return label_encoder(self.model, load_processor(self.teacher).tokenizer, *self.spoken)
 
     @cached_property
-    def maker(self) -> CutBatches:
-        """What makes features and batches."""
-        return CutBatches(self.index, self.labels, self.model.config.num_mel_bins)
+    def features(self) -> LogMel:
+        """Makes the teacher's input."""
+        made = LogMel(self.model.config.num_mel_bins)
+        made.check(self.index[0], None)
+        return made
 
     def compute(self, shard: Shard) -> None:
         """Compute and write one shard."""
@@ -113,7 +115,7 @@ class LogitWriter:
             skips.append(Skip(cut.id, STAGE, "not usable", str(error), cut.duration))
             return []
         try:
-            feats, length = self.maker.features(cut, 0)
+            feats, length = self.features.load(cut, 0, None)
         except DataError as error:
             skips.append(Fault(cut.id, STAGE, "unusable audio", str(error), cut.duration, position))
             return []
@@ -142,14 +144,14 @@ class LogitWriter:
     @torch.inference_mode()
     def add(self, batch: list[Example], rows: ShardWriter) -> None:
         """Compute a batch and add its rows to a shard."""
-        feats, lengths = [each.feats for each in batch], [each.length for each in batch]
-        inputs = self.maker.collate(feats, lengths, [each.labels for each in batch], self.padded)
+        inputs, _ = self.features.collate([(each.feats, each.length) for each in batch], self.padded)
+        decoder_inputs = self.labels.pad([each.labels for each in batch])["decoder_input_ids"]
         place, dtype = self.model.device, self.model.dtype
         mask = inputs["attention_mask"].to(place) if "attention_mask" in inputs else None
         hidden = self.model.model(
             inputs["input_features"].to(place, dtype),
             attention_mask=mask,
-            decoder_input_ids=inputs["decoder_input_ids"].to(place),
+            decoder_input_ids=torch.tensor(decoder_inputs, device=place),
             use_cache=False,
         ).last_hidden_state  # (B, L, D)
         for row, each in enumerate(batch):

@@ -9,6 +9,7 @@ length, the target of place i being the token after input i, -100 where no loss 
 Every id is asked of the tokenizer by name, never computed: they differ between Whisper versions.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from egrecho_inner.errors import ConfigError, DataError, ModelError
+from egrecho_inner.runtime.passes import make_key
 from egrecho_inner.text.constants import IGNORED, MAX_PROMPT_TOKENS, MAX_TOKENS, TIMESTAMP_STEP
 from egrecho_inner.text.languages import BORROW, NO_SPACE_LANGUAGES, Task, language_code
 
@@ -196,6 +198,30 @@ class LabelEncoder:
         """Tell whether a transcript fits the decoder; most are decided without the tokenizer."""
         # byte-level BPE never makes more tokens than bytes; prefix and end take five at most
         return len(text.encode()) + 5 <= MAX_TOKENS or self.length(text, language) <= MAX_TOKENS
+
+    @property
+    def max_tokens(self) -> int:
+        """Positions of the decoder."""
+        return MAX_TOKENS
+
+    @property
+    def always_fits(self) -> int:
+        """Bytes up to which a text fits: byte-level BPE never makes more tokens than bytes, and a few are special."""
+        return MAX_TOKENS - 8
+
+    def digest(self) -> str:
+        """Name all that `length` depends on."""
+        tokenizer = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        return make_key(tokenizer=tokenizer, language=self.language, multilingual=self.multilingual)
+
+    def nothing(self) -> Labels:
+        """Return labels without a target, of a batch without a usable cut."""
+        return Labels([self.sot], [IGNORED])
+
+    def pad(self, labels: Sequence[Labels]) -> dict[str, list[list[int]]]:
+        """Pad a batch on the right: rows (B, L) by the names of Whisper's inputs."""
+        inputs, targets = pad_labels(labels, self.eot)
+        return {"decoder_input_ids": inputs, "labels": targets}
 
     def timestamp(self, seconds: float) -> int:
         """Return the id of the nearest timestamp token, 0 to 30 s in steps of 0.02 s."""

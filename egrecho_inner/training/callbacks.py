@@ -23,6 +23,7 @@ from transformers.integrations import TensorBoardCallback
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.data.batches.stream import StreamPlan
+from egrecho_inner.data.batches.tensors import LoadedBatch
 from egrecho_inner.runtime.files import write_text
 from egrecho_inner.text.scoring import percent
 from egrecho_inner.training import collectives
@@ -73,12 +74,12 @@ class Tally:
         self.flops = 0.0
         self.began = time.perf_counter()
 
-    def note(self, sample: dict[str, Any]) -> None:
-        """Take out of a batch what is for the log, not for the model."""
-        self.audio += sample.pop("seconds")
-        self.padded += sample.pop("padded_seconds")
-        self.ids.append(sample.pop("ids"))
-        self.skips.note(self.ids[-1], sample.pop("skipped"))
+    def note(self, batch: LoadedBatch) -> None:
+        """Count a batch."""
+        self.audio += batch.seconds
+        self.padded += batch.padded_seconds
+        self.ids.append(batch.ids)
+        self.skips.note(batch.ids, batch.skipped)
 
     def speed(self, device: torch.device, peak_flops: float | None) -> dict[str, float]:
         """Return the figures of all processes together, of waiting and memory the highest, and begin anew."""

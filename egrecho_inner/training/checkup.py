@@ -26,9 +26,9 @@ from egrecho_inner.model.options import LoraOptions, ModelOptions
 from egrecho_inner.runtime.machine import Area, Check
 from egrecho_inner.text.constants import WINDOW_SECONDS
 from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.training import flops
-from egrecho_inner.training.cost import USABLE, Footprint, activations, footprint, shape, shell, trained_parameters
+from egrecho_inner.training.cost import PEAKS, USABLE, Footprint, footprint, peak_name, trained_parameters
 from egrecho_inner.training.options import Sharding, TrainOptions, WindowOptions
+from egrecho_inner.training.whisper_cost import activations, audio_per_second, shape, shell
 
 LOOKED_AT = 64
 """Cuts of a manifest whose audio or features are looked at, evenly spread."""
@@ -286,13 +286,13 @@ def memory_check(plan: Plan, need: Footprint, largest: float) -> Check:
 
 def hours_check(plan: Plan, config: WhisperConfig, hours: float, seconds: float, tokens: float) -> Check:
     """Estimate how long the run takes on this machine's GPUs; of a CPU nothing is known."""
-    name = flops.peak_name(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
+    name = peak_name(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
     if name is None:
         remedy = "20 steps show it: --train.max_steps 20, then egrecho plan --audio_seconds_per_second"
         return Check("config", "hours", f"{hours:,.1f} h of audio in all; no peak is known here", "note", remedy)
     gpus = torch.cuda.device_count()
-    peak = flops.PEAKS[name][0 if plan.train.precision != "fp32" else 1]
-    speed = gpus * flops.audio_per_second(config, peak, plan.mfu, seconds, tokens)
+    peak = PEAKS[name][0 if plan.train.precision != "fp32" else 1]
+    speed = gpus * audio_per_second(config, peak, plan.mfu, seconds, tokens)
     found = (
         f"{hours / speed:,.1f} h for {hours:,.1f} h of audio on {gpus} x {name}, at {100 * plan.mfu:g} % of the peak"
     )

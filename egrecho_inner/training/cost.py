@@ -1,8 +1,9 @@
-"""What a training step holds in memory, by arithmetic: size of model x method, before anything is bought or queued.
+"""What a training step holds in memory and how fast a machine could do it, by arithmetic, for any family.
 
-In: a model's shape (from the meta device, no weights), a method, a batch. Out: bytes per process of weights, gradients,
-optimizer and activations. Activations are counted per layer after Korthikanti et al. 2022 (arXiv:2205.05198), with
-memory-efficient attention (no S x S matrix is kept). The allocator's and CUDA's own share is added as SLACK.
+In: numbers of parameters, a method, bytes of activations. Out: bytes per process of weights, gradients, optimizer and
+activations; the allocator's and CUDA's own share is added as SLACK. And the operations per second that a GPU's maker
+states, by which the model FLOPs utilisation (MFU) is measured. What one batch costs is a family's own count
+(`whisper_cost.py`).
 """
 
 from collections.abc import Iterable
@@ -10,18 +11,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import WhisperConfig
 
-from egrecho_inner.model.options import SIZES
-from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.training.options import Method, Sharding
 
 SLACK = 1.2e9
 """Bytes of CUDA's context and of fragments between tensors."""
-LOGITS = 3
-"""Copies of the vocabulary-wide matrix alive at once: logits, their fp32 form, their gradient."""
 BUCKET = 100_000_000
 """Gradients that DeepSpeed sends at a time: `reduce_bucket_size` of config/ds_*.json, held twice to overlap."""
+PEAKS = {
+    # dense TFLOP/s of tensor cores: (bf16 or fp16, fp32 as TF32 or plain), from the makers' data sheets
+    "B200": (2250, 1100), "GH200": (989, 494), "H200": (989, 494), "H100": (989, 494), "H100 NVL": (835, 417),
+    "H100 PCIe": (756, 378), "A100": (312, 156), "A40": (150, 75), "A30": (165, 82), "A10": (125, 62), "A10G": (70, 35),
+    "L40S": (362, 183), "L40": (181, 90), "L4": (121, 60), "V100": (125, 15.7), "T4": (65, 8.1), "RTX A6000": (155, 77),
+    "RTX 3090": (71, 35.6), "RTX 4090": (165, 82.6),
+}  # fmt: skip
 
 
 USABLE = 0.95
@@ -45,32 +48,6 @@ class Footprint:
         return self.weights + self.gradients + self.optimizer + self.activations + SLACK
 
 
-def shape(name: str, tokens: int | None = None) -> WhisperConfig:
-    """Return the configuration of a named size, with the vocabulary of its family if not another one."""
-    width, heads, encoder, decoder, mels = SIZES[name]
-    return WhisperConfig(
-        vocab_size=tokens or (51866 if mels == 128 else 51865),
-        pad_token_id=0,  # Whisper's own would lie outside of a smaller vocabulary
-        bos_token_id=0,
-        eos_token_id=0,
-        decoder_start_token_id=0,
-        num_mel_bins=mels,
-        d_model=width,
-        encoder_attention_heads=heads,
-        decoder_attention_heads=heads,
-        encoder_layers=encoder,
-        decoder_layers=decoder,
-        encoder_ffn_dim=4 * width,
-        decoder_ffn_dim=4 * width,
-    )
-
-
-def shell(config: WhisperConfig) -> nn.Module:
-    """Build a model without memory."""
-    with torch.device("meta"):
-        return Whisper(config)
-
-
 def trained_parameters(model: nn.Module, method: Method, rank: int, targets: Iterable[str]) -> int:
     """Return how many parameters a method trains.
 
@@ -85,43 +62,6 @@ def trained_parameters(model: nn.Module, method: Method, rank: int, targets: Ite
     wanted = set(targets)
     linear = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and name.split(".")[-1] in wanted]
     return sum(rank * (m.in_features + m.out_features) for m in linear)
-
-
-def activations(
-    config: WhisperConfig,
-    seconds: float,
-    longest: float,
-    tokens: float,
-    method: Method,
-    checkpointing: bool,
-    half: bool,
-) -> float:
-    """Return the bytes that forward keeps for backward.
-
-    Args:
-        config: Of the model.
-        seconds: Of the batch, padding included.
-        longest: Of its longest utterance; with `seconds` its rows.
-        tokens: Per second of audio.
-        method: Under an adapter most inputs of frozen layers need not be kept.
-        checkpointing: Layers keep their input only.
-        half: bf16 or fp16 autocast.
-    """
-    width, size = config.d_model, 2 if half else 4
-    steps, words = 50 * seconds, tokens * seconds
-    # inputs of the linear layers, attention's q, k, v and output, norms and GELU: 34 s b h bytes at 2 per number
-    kept = 17.0 if method == "full" else 13.0
-    encoder = 1.0 if checkpointing else kept
-    decoder = 1.0 if checkpointing else kept + 7.0  # with cross-attention
-    bytes_kept = size * width * (
-        steps * config.encoder_layers * encoder
-        + words * config.decoder_layers * decoder
-        + (0 if checkpointing else 2 * steps * config.decoder_layers)  # keys and values over the encoder's output
-    )  # fmt: skip
-    if checkpointing:  # one layer at a time is computed anew
-        bytes_kept += size * width * steps * kept
-    front = size * 2 * seconds * 100 * width  # convolutions at 10 ms
-    return bytes_kept + front + LOGITS * 4 * words * config.vocab_size
 
 
 def footprint(
@@ -152,3 +92,18 @@ def footprint(
         if stage == 3:
             host, weights = host + weights, size * total / 12  # a few layers at a time
     return Footprint(weights, gradients + 2 * size * BUCKET, optimizer, kept, host * processes)
+
+
+def peak(device: torch.device, precision: str) -> float | None:
+    """Return the operations per second that the maker of a GPU states; None of others and of a CPU."""
+    if device.type != "cuda":
+        return None  # of a CPU none is known: measured by a matrix product, training reached 169 %
+    name = peak_name(torch.cuda.get_device_name(device))
+    return None if name is None else 1e12 * PEAKS[name][0 if precision != "fp32" else 1]
+
+
+def peak_name(device: str) -> str | None:
+    """Return the entry of PEAKS for a GPU's full name ("NVIDIA A100-SXM4-80GB" is an A100), None if it has none."""
+    words = set(device.replace("-", " ").split())
+    fitting = [name for name in PEAKS if words.issuperset(name.split()) and "Laptop" not in words]
+    return max(fitting, key=lambda name: len(name.split()), default=None)

@@ -11,22 +11,18 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from transformers import WhisperProcessor
 
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import DataOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.tensors import CutBatches
-from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.errors import DataError
 from egrecho_inner.model.options import Window
 from egrecho_inner.results.references import reference_in
 from egrecho_inner.results.scores import overall_metric, score_set
 from egrecho_inner.runtime.devices import exact_device
 from egrecho_inner.text.bootstrap import bootstrap_interval
-from egrecho_inner.text.constants import WINDOW_SECONDS
-from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.training.family import Family
 from egrecho_inner.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -38,8 +34,7 @@ class DevScorer:
     """Score a model on the development cuts; without any, the score is empty.
 
     Args:
-        processor: Tokenizer and feature extractor.
-        labels: Makes the targets.
+        family: Makes inputs and targets, and decodes.
         data: Which cuts.
         window: The input the model is trained with, and scored with.
         train: Which error rate.
@@ -48,39 +43,42 @@ class DevScorer:
         metric: What decides the best checkpoint; with `train.metric auto`, what `egrecho eval` takes for these cuts.
     """
 
-    def __init__(
-        self, processor: WhisperProcessor, labels: LabelEncoder, data: DataOptions, window: Window, train: TrainOptions
-    ):
-        self.processor, self.labels, self.data = processor, labels, data
+    def __init__(self, family: Family, data: DataOptions, window: Window, train: TrainOptions):
+        self.family, self.data = family, data
         self.window: Window = window
         self.normalizers: set[str] = set()
         self.cuts = None if data.dev is None else CutList(data.dev, "data.dev")
         languages: list[str | None] = []
         if self.cuts is not None:
-            self.cuts.keep_trainable(labels, max_skip_ratio=1.0, no_speech=data.no_speech)
+            longest = family.inputs.max_seconds
+            self.cuts.keep_trainable(family.labels, 1.0, no_speech=data.no_speech, longest=longest)
             self.cuts.draw(data.dev_limit, train.seed)
             languages = [code or data.language for code in self.cuts.languages]
         self.metric = "loss" if train.metric == "loss" else overall_metric(languages or [data.language], train.metric)
 
-    def __call__(self, model: nn.Module) -> dict[str, float]:
+    def __call__(self, model: nn.Module, decode: bool = True) -> dict[str, float]:
+        """Return the scores by name; every process calls it.
+
+        Args:
+            model: Of the family.
+            decode: Whether each process has a model that it can decode with; False where it is sharded.
+        """
         if self.cuts is None:
             return {}
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            scores = {"loss": self.loss(model)}
+            scores = {"loss": self.loss(model, together=not decode)}
             if self.metric != "loss":
-                scores |= self.error_rate(model)
+                scores |= self.error_rate(model) if decode else {self.metric: scores["loss"]}
         model.train(was_training)
         return scores | {"cuts": len(self.cuts)}
 
     def error_rate(self, model: nn.Module) -> dict[str, float]:
         """Return the corpus error rate of greedy decoding with its 95 % interval, as `egrecho eval` computes it."""
-        window = "30s" if self.window == "30s" else "longest"
         rank, world = ranks()
         mine = range(rank, len(self.cuts), world)
-        options = DecodeOptions(language=self.data.language, task=self.data.task, window=window)
-        hypotheses = {h.id: h for h in transcribe(model, self.processor, self.cuts, options, positions=mine)}
+        hypotheses = {h.id: h for h in self.family.recognize(model, self.cuts, mine)}
         found = [
             (reference_in(cut, self.data.language), hypotheses[cut.id]) for cut in map(self.cuts.__getitem__, mine)
         ]
@@ -93,28 +91,31 @@ class DevScorer:
         low, high = bootstrap_interval(scored.score.counts, n=1000)
         return {metric: scored.score.error_rate, f"{metric}_low": low, f"{metric}_high": high}
 
-    def loss(self, model: nn.Module) -> float:
+    def loss(self, model: nn.Module, together: bool = False) -> float:
         """Return the mean loss per target token, by teacher forcing; cuts that do not read are left out from here on.
+
+        Args:
+            model: In eval mode.
+            together: All processes take the same number of batches, as a sharded model needs.
 
         Raises:
             DataError: None reads.
         """
-        config = getattr(model, "module", model).config
-        batches = CutBatches(self.cuts, self.labels, config.num_mel_bins)
-        weight = next(model.parameters())
-        device, dtype = weight.device, weight.dtype  # under DeepSpeed bf16 or fp16
+        makes = CutBatches(self.cuts, self.family.labels, self.family.inputs)
+        device = next(model.parameters()).device
         exact = exact_device(device)
         sums = torch.zeros(2, dtype=torch.float64, device=exact)  # NCCL moves nothing that lies elsewhere
         skipped: list[tuple[str, str]] = []
-        for batch in self.batches():
-            inputs = batches[batch]
-            skipped += inputs["skipped"]
-            inputs = {name: value.to(device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-            labels = inputs.pop("labels")
-            inputs["input_features"] = inputs["input_features"].to(dtype)
-            logits = model(**inputs).logits.flatten(0, 1).float()  # or the loss would have the 8 bits of bf16
-            loss = torch.nn.functional.cross_entropy(logits, labels.flatten(), ignore_index=-100, reduction="sum")
-            sums += torch.stack([loss.to(exact).double(), (labels != -100).sum().to(exact).double()])
+        mine = list(self.batches())
+        extra = max(gather([len(mine)])) - len(mine) if together else 0
+        for number, batch in enumerate(mine + extra * [Batch(0, [], False)]):
+            loaded = makes[batch]
+            skipped += loaded.skipped
+            makes.inputs.to_device(loaded.inputs, device)
+            inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in loaded.inputs.items()}
+            loss = self.family.loss_sum(model, inputs)
+            if number < len(mine):
+                sums += torch.stack([loss.to(exact).double(), torch.tensor(loaded.targets, device=exact).double()])
         if dist.is_initialized():
             dist.all_reduce(sums)
         self.leave_out(dict(gather(skipped)))
@@ -147,7 +148,7 @@ class DevScorer:
         mine = np.argsort(-durations, kind="stable")[rank::world]
         padded = self.window == "30s"
         while len(mine):
-            longest = WINDOW_SECONDS if padded else durations[mine[0]]
+            longest = self.family.inputs.max_seconds if padded else durations[mine[0]]
             size = max(int(BATCH_SECONDS / longest), 1)
             yield Batch(0, mine[:size], padded)
             mine = mine[size:]

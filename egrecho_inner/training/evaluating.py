@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from egrecho_inner.runtime.files import write_json
 from egrecho_inner.training.callbacks import Tally
 from egrecho_inner.training.checkpoints import best
@@ -16,7 +14,7 @@ from egrecho_inner.training.guards import memory, sharding
 from egrecho_inner.training.guards.stops import Stops
 from egrecho_inner.training.saving import SavingTrainer
 
-Evaluate = Callable[[nn.Module], dict[str, float]]
+Evaluate = Callable[..., dict[str, float]]
 """Scores the model on the development cuts: names without `eval_` to values; every process calls it."""
 
 
@@ -77,9 +75,11 @@ class EvaluatingTrainer(SavingTrainer):
         scores = known
         if scores is None:
             with memory.evaluation_named(self.state.global_step):
-                model = sharding.unsharded(self.accelerator.unwrap_model(self.model))
+                sharded = self.accelerator.unwrap_model(self.model)
+                model = sharding.unsharded(sharded, self.family.plain)
                 with self.accelerator.autocast():  # a copy of a sharded model has none of its own
-                    scores = {f"eval_{name}": value for name, value in self.score(model).items()}
+                    found = self.score(model or sharded, decode=model is not None)
+                scores = {f"eval_{name}": value for name, value in found.items()}
             runtime = time.perf_counter() - began
             cuts = scores.pop("eval_cuts", 0)
             scores["eval_runtime"] = round(runtime, 4)

@@ -1,4 +1,4 @@
-"""fit(): the one training entry. Model, processor and data in; a run folder out.
+"""fit(): the one training entry. A model, its family and data in; a run folder out.
 
     exp/NAME/ config.yaml  metrics.jsonl  progress.png  runs/ (TensorBoard)  checkpoint-N/
               final/ (full) or adapter/ (LoRA)
@@ -12,25 +12,21 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from peft import PeftModel
 from torch import nn
-from transformers import TrainerCallback, WhisperProcessor, set_seed
+from transformers import TrainerCallback, set_seed
 
-from egrecho_inner.data.audio.store import check_values
 from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, Source
 from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.data.batches.stream import CutStream, StreamPlan, open_cuts
 from egrecho_inner.data.batches.tensors import CutBatches, make_augmenter
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.model.loading import is_multilingual
-from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.runtime.files import write_text
-from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.arguments import training_arguments
 from egrecho_inner.training.callbacks import Board, Metrics, describe
 from egrecho_inner.training.checkpoints import card
@@ -39,14 +35,15 @@ from egrecho_inner.training.checkpoints.adalora import AdaLora, is_adalora
 from egrecho_inner.training.checkpoints.best import Patience
 from egrecho_inner.training.checkpoints.pickles import check_pickles
 from egrecho_inner.training.checkpoints.result import is_finished, save_result, set_aside
-from egrecho_inner.training.checkpoints.resume import Allowance, check_same, digest_model, digest_weights, facts_of
+from egrecho_inner.training.checkpoints.resume import Allowance, check_same, digest_weights, facts_of
 from egrecho_inner.training.dev_score import DevScorer
+from egrecho_inner.training.family import Family
 from egrecho_inner.training.guards import devices, memory, strategy
 from egrecho_inner.training.guards.lock import RunLock
 from egrecho_inner.training.guards.skips import Skips
 from egrecho_inner.training.guards.stops import Stops
 from egrecho_inner.training.options import TrainOptions, WindowOptions
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +52,8 @@ EPOCHS = "epochs.json"
 
 
 def fit(
-    model: Whisper,
-    processor: WhisperProcessor,
+    model: nn.Module,
+    family: Family,
     outdir: Path,
     data: DataOptions,
     batch: BatchOptions,
@@ -64,17 +61,17 @@ def fit(
     window: WindowOptions,
     augment: AugmentOptions | None,
     config: str,
-    adapt: Callable[[Whisper, int], PeftModel] | None = None,
+    adapt: Callable[[nn.Module, int], PeftModel] | None = None,
     allow: Allowance = Allowance(),
     make_batches: Callable[..., CutBatches] = CutBatches,
-    make_trainer: Callable[..., WhisperTrainer] = WhisperTrainer,
+    make_trainer: Callable[..., PlanTrainer] = PlanTrainer,
     source: Source = "reference",
 ) -> Path:
     """Train a model and save it.
 
     Args:
-        model: A Whisper, trained in full but for what `train.freeze` names, or under an adapter.
-        processor: Its tokenizer and feature extractor.
+        model: Trained in full but for what `train.freeze` names, or under an adapter.
+        family: What is known of such a model: its inputs, targets, parts, files.
         outdir: The run folder.
         data: Cuts and their language.
         batch: How cuts are put together.
@@ -85,7 +82,7 @@ def fit(
         adapt: Puts an adapter on the model, given the run's steps; then only the adapter is trained.
         allow: What may differ from the checkpoint that is continued.
         make_batches: Makes what turns a batch's cuts into tensors, called as `CutBatches`.
-        make_trainer: Makes the trainer, called as `WhisperTrainer`; one with another loss, say.
+        make_trainer: Makes the trainer, called as `PlanTrainer`; one with another loss, say.
         source: Which text of the training cuts is learned; cuts without it are left out and counted.
 
     Returns:
@@ -104,7 +101,7 @@ def fit(
             stack.enter_context(RunLock(outdir))
             checkpoint.sweep(outdir)
         stops = stack.enter_context(Stops(outdir, train.max_hours))
-        run = Run(model, processor, outdir, data, window, augment, config, allow, stops, source)
+        run = Run(model, family, outdir, data, window, augment, config, allow, stops, source)
         run.batches_type, run.trainer_type = make_batches, make_trainer
         return run.complete(batch, train, adapt)
 
@@ -114,8 +111,8 @@ class Run:
 
     def __init__(
         self,
-        model: Whisper,
-        processor: WhisperProcessor,
+        model: nn.Module,
+        family: Family,
         outdir: Path,
         data: DataOptions,
         window: WindowOptions,
@@ -125,26 +122,26 @@ class Run:
         stops: Stops,
         source: Source = "reference",
     ):
-        self.model, self.processor, self.outdir = model, processor, outdir
+        self.model, self.family, self.outdir = model, family, outdir
         self.data, self.window, self.augment = data, window, augment
         self.config, self.allow, self.stops = config, allow, stops
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.labels = LabelEncoder(processor.tokenizer, data.language, data.task, is_multilingual(model))
         self.cuts = open_cuts(data.train)
-        self.cuts.keep_trainable(self.labels, data.max_skip_ratio, source, data.no_speech)
+        longest = family.inputs.max_seconds
+        self.cuts.keep_trainable(family.labels, data.max_skip_ratio, source, data.no_speech, longest)
         self.cuts.keep_short(data.max_seconds)
-        self.base, self.base_weights = digest_model(model, processor), digest_weights(model)
+        self.base, self.base_weights = family.digest(model), digest_weights(model, family.extras)
         self.batches_type: Callable[..., CutBatches] = CutBatches
-        self.trainer_type: Callable[..., WhisperTrainer] = WhisperTrainer
+        self.trainer_type: Callable[..., PlanTrainer] = PlanTrainer
 
     def complete(
-        self, batch: BatchOptions, train: TrainOptions, adapt: Callable[[Whisper, int], PeftModel] | None
+        self, batch: BatchOptions, train: TrainOptions, adapt: Callable[[nn.Module, int], PeftModel] | None
     ) -> Path:
         """Train to the end and save the result, halving batches that do not fit with `train.auto_halve`."""
-        self.dev = DevScorer(self.processor, self.labels, self.data, self.window.window, train)
+        self.dev = DevScorer(self.family, self.data, self.window.window, train)
         train = dataclasses.replace(train, metric=self.dev.metric)
-        freeze(self.model, train.freeze)
-        self.model.chunked_loss = train.chunked_loss
+        self.family.prepare(self.model, train)
+        freeze(self.model, self.family.parts(self.model), train.freeze)
         place = self.outdir / ("final" if adapt is None else "adapter")
         folder = self.newest()
         halvings = checkpoint.facts(folder).get("halvings", 0) if folder else 0
@@ -238,14 +235,13 @@ class Run:
 
     def make_trainer(
         self, model: nn.Module, plan: BatchPlan | StreamPlan, train: TrainOptions, max_steps: int, halvings: int
-    ) -> WhisperTrainer:
+    ) -> PlanTrainer:
         """Put the trainer together."""
         augmenter = make_augmenter(self.augment, train.seed)
-        batches = self.batches_type(self.cuts, self.labels, self.model.config.num_mel_bins, augmenter)
-        if self.data.features == "device":
-            batches.hand_over_waves()
+        batches = self.batches_type(self.cuts, self.family.labels, self.family.inputs, augmenter)
         return self.trainer_type(
             model,
+            self.family,
             training_arguments(train, self.outdir, max_steps, has_dev=self.data.dev is not None),
             train,
             batches,
@@ -257,10 +253,9 @@ class Run:
             Skips(min(self.data.max_skip_ratio * len(self.cuts), len(self.cuts) - 1), self.outdir),
         )
 
-    def train(self, trainer: WhisperTrainer, folder: Path | None, place: Path) -> Path:
+    def train(self, trainer: PlanTrainer, folder: Path | None, place: Path) -> Path:
         """Train from a checkpoint, or from the start, and save the result."""
-        if trainer.batches.takes_stored(first := self.cuts[0]):
-            check_values(first, self.model.config.num_mel_bins)
+        self.family.inputs.check(self.cuts[0], trainer.batches.augmenter, values=True)
         if trainer.args.should_save:
             write_text(self.outdir / "config.yaml", self.config)
             checkpoint.check_space(self.outdir, trainer.checkpoint_bytes())
@@ -279,7 +274,7 @@ class Run:
         trainer.raise_if_stopped()
         hours = float(self.cuts.durations.sum()) / 3600
         about = {"base_digest": self.base_weights, **card.about(self.model, hours, trainer.fingerprint["config"])}
-        save_result(trainer, self.processor, place, self.window.window, about)
+        save_result(trainer, place, self.window.window, about)
         if trainer.frozen is not None and trainer.args.should_save:
             trainer.frozen.remove()
         if dist.is_initialized():
@@ -287,21 +282,19 @@ class Run:
         return place
 
 
-def freeze(model: Whisper, parts: list[str]) -> None:
-    """Switch off the gradient of the named parts."""
-    core = model.model
-    modules: dict[str, list[nn.Module]] = {
-        "encoder": [core.encoder],
-        "decoder": [core.decoder],
-        "embeddings": [core.decoder.embed_tokens],
-        "convolutions": [core.encoder.conv1, core.encoder.conv2],
-        "positions": [core.encoder.embed_positions, core.decoder.embed_positions],
-    }
-    for part in parts:
-        for module in modules[part]:
+def freeze(model: nn.Module, parts: Mapping[str, list[nn.Module]], names: list[str]) -> None:
+    """Switch off the gradient of the named parts.
+
+    Raises:
+        ConfigError: The model has no such part, or nothing is left to train.
+    """
+    for name in names:
+        if name not in parts:
+            raise ConfigError(f"train.freeze {name}: this model has the parts {', '.join(parts)}")
+        for module in parts[name]:
             module.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
-        raise ConfigError(f"train.freeze {parts} leaves nothing to train")
+        raise ConfigError(f"train.freeze {names} leaves nothing to train")
 
 
 def count_steps(plan: BatchPlan | StreamPlan, train: TrainOptions) -> int:

@@ -1,18 +1,18 @@
 """A frozen encoder in training: with `train.encoder_cache_gb` it runs once for each cut, not once in every epoch.
 
-In: a batch on its way to the model, the ids of its cuts. Out: the same batch with `encoder_outputs`.
+In: a batch on its way to the model. Out: the same batch with `encoder_outputs`.
 """
 
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from egrecho_inner.data.audio.augment import Augmenter
+from egrecho_inner.data.batches.tensors import LoadedBatch
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.encoder_cache import EncoderCache
 
@@ -58,17 +58,17 @@ class FrozenEncoder:
         if rank == 0:
             EncoderCache.prepare(self.folder, key)
         accelerator.wait_for_everyone()
-        self.cache = EncoderCache(self.folder, encoder.config.d_model, gigabytes * 1e9, rank, world)
+        self.cache = EncoderCache(self.folder, encoder.config.hidden_size, gigabytes * 1e9, rank, world)
 
-    def encode(self, sample: dict[str, Any], ids: list[str]) -> None:
+    def encode(self, batch: LoadedBatch) -> None:
         """Add the encoder's outputs to a batch; one without a usable cut is not changed."""
-        if ids:
+        if batch.ids:
             self.encoder.eval()  # no dropout: the outputs of all epochs are the same
-            features, mask = sample["input_features"], sample.get("attention_mask")
+            features, mask = batch.inputs["input_features"], batch.inputs.get("attention_mask")
             weight = next(self.encoder.parameters())
             features = features.to(weight.device, weight.dtype)  # under DeepSpeed weights are bf16 or fp16
             with torch.no_grad():
-                sample["encoder_outputs"] = (self.cache(self.encoder, ids, features, mask),)
+                batch.inputs["encoder_outputs"] = (self.cache(self.encoder, batch.ids, features, mask),)
 
     def remove(self) -> None:
         """Remove what was kept; the training is finished."""

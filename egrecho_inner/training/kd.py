@@ -24,7 +24,7 @@ from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.text.constants import IGNORED
 from egrecho_inner.training import collectives
 from egrecho_inner.training.options import KdOptions
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 ROUNDING = 1e-5
 """A mass below this is what half-precision logarithms leave of 1."""
@@ -90,8 +90,8 @@ def share_encoder(student: Whisper, teacher: Whisper, frozen: bool, wanted: bool
     return equal
 
 
-class DistilTrainer(WhisperTrainer):
-    """Train a student; the further arguments are those of `WhisperTrainer`.
+class DistilTrainer(PlanTrainer):
+    """Train a student; the further arguments are those of `PlanTrainer`.
 
     Args:
         teacher: Not trained, not saved; None where `kd.kl_weight` is 0 or its logits are cached.

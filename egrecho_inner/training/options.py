@@ -22,7 +22,6 @@ Optimizer = Literal["adamw", "lion", "adafactor", "sgd"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Watcher = Literal["tensorboard", "wandb", "trackio"]
-Frozen = Literal["encoder", "decoder", "embeddings", "convolutions", "positions"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class TrainOptions(Options, group="train"):
     """Batches per process and optimizer step."""
     precision: Precision = "fp32"
     """Autocast type; weights and optimizer stay in fp32."""
-    freeze: list[Frozen] = field(default_factory=list)
-    """Parts that are not trained."""
+    freeze: list[str] = field(default_factory=list)
+    """Parts that are not trained; Whisper's are encoder, decoder, embeddings, convolutions, positions."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them."""
     compile: bool = False

@@ -7,15 +7,17 @@ older ones rotated. Non-finite weights and a full disk end the run before they c
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from egrecho_inner.errors import DataError, MachineError, ModelError
 from egrecho_inner.runtime.files import replace_folder
@@ -23,12 +25,14 @@ from egrecho_inner.training import collectives
 from egrecho_inner.training.checkpoints import adalora
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.adalora import is_adalora
+from egrecho_inner.training.family import Family
 from egrecho_inner.training.guards import sharding
 from egrecho_inner.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
 
-CTC_HEAD = "ctc_head.safetensors"
+EXTRAS = "extras.safetensors"
+"""What trains with a model but is no part of its result; `ctc_head.safetensors` in older versions."""
 DISK_WORDS = (
     *("iostream error", "writing file", "No space left", "File too large", "Disk quota", "os error 28"),
     "inline_container",  # torch's own zip file, which finds itself shorter than it wrote
@@ -37,8 +41,9 @@ DISK_WORDS = (
 
 
 class SavingTrainer(Trainer):
-    """A Trainer whose checkpoints are whole; `options` and `fingerprint` are set by the subclass."""
+    """A Trainer whose checkpoints are whole; the attributes are set by the subclass."""
 
+    family: Family
     options: TrainOptions
     fingerprint: dict[str, Any]
     saved_step = -1
@@ -88,7 +93,8 @@ class SavingTrainer(Trainer):
         """Estimate a checkpoint: the weights that are saved, and what the optimizer keeps of those that are trained."""
         sizes = [(sharding.numel(p), p.requires_grad) for p in self.model.parameters()]
         trained = sum(size for size, is_trained in sizes if is_trained)
-        saved = trained if hasattr(self.model, "peft_config") else sum(size for size, _ in sizes)
+        adapter = hasattr(self.model, "peft_config") or self.family.kept(self.model) is not None
+        saved = trained if adapter else sum(size for size, _ in sizes)
         if self.is_deepspeed_enabled:  # 16 bits but for the optimizer's fp32 weights and two moments
             size = 4 if self.options.precision == "fp32" else 2
             again = saved - trained if self.accelerator.state.deepspeed_plugin.zero_stage == 3 else saved
@@ -97,26 +103,35 @@ class SavingTrainer(Trainer):
         return copies * 4 * saved + 8 * trained
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:  # a pickle that nothing reads
-            (Path(output_dir) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-        if is_adalora(self.model) and self.args.should_save:
+        names = self.family.kept(self.accelerator.unwrap_model(self.model))
+        if names is None:
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            state = self.model.state_dict() if state_dict is None else state_dict
+            save_tensors({name: state[name] for name in sorted(names)}, Path(output_dir) / SAFE_WEIGHTS_NAME)
+        if not self.args.should_save:
+            return
+        (Path(output_dir) / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing reads
+        if is_adalora(self.model):
             adalora.save_state(self.model, Path(output_dir))
-        head = getattr(self.model, "ctc_head", None)
-        if head is not None and self.args.should_save:
-            # of a sharded model the state given is the gathered one
-            state = state_dict or {f"ctc_head.{name}": value for name, value in head.state_dict().items()}
-            found = {name.removeprefix("ctc_head."): v for name, v in state.items() if name.startswith("ctc_head.")}
-            safetensors.torch.save_file(found, Path(output_dir) / CTC_HEAD)
+        # of a sharded model the state given is the gathered one
+        extras = {k: v for k, v in (state_dict or self.model.state_dict()).items() if self.is_extra(k)}
+        if extras:
+            save_tensors(extras, Path(output_dir) / EXTRAS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
         if is_adalora(self.model):
-            adalora.load_state(self.model, Path(resume_from_checkpoint))
+            adalora.load_state(self.model, folder)
             return
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        head = getattr(self.model, "ctc_head", None)
-        if head is not None and not self.is_fsdp_enabled:  # FSDP's own file has it
-            head.load_state_dict(safetensors.torch.load_file(Path(resume_from_checkpoint) / CTC_HEAD))
+        if not self.is_fsdp_enabled:  # FSDP's own file has them
+            load_extras(self.model, folder, self.is_extra)
+
+    def is_extra(self, name: str) -> bool:
+        """Return whether a weight is kept in a file of its own."""
+        return bool(self.family.extras) and name.startswith(self.family.extras)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Account for every weight of a checkpoint that is continued.
@@ -124,7 +139,12 @@ class SavingTrainer(Trainer):
         Raises:
             ModelError: Some are missing or belong to another model.
         """
-        missing = [k for k in load_result.missing_keys if k != "proj_out.weight" and not k.startswith("ctc_head.")]
+        kept = self.family.kept(self.accelerator.unwrap_model(self.model))
+        missing = [
+            name
+            for name in load_result.missing_keys
+            if name not in self.family.ties and not self.is_extra(name) and (kept is None or name in kept)
+        ]
         if missing or load_result.unexpected_keys:
             odd = [*missing, *load_result.unexpected_keys]
             raise ModelError(f"the checkpoint's weights are another model's: {len(odd)} of them, e.g. {odd[:3]}")
@@ -135,6 +155,31 @@ class SavingTrainer(Trainer):
         self.state.compute_steps(self.args, max_steps)
         self.saved_step = self.state.global_step if self.state.global_step else -1
         return place
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors, none of which share memory, as Transformers reads them."""
+    plain = {name: value.detach().contiguous() for name, value in tensors.items()}
+    safetensors.torch.save_file(plain, path, {"format": "pt"})
+
+
+def load_extras(model: nn.Module, folder: Path, is_extra: Callable[[str], bool]) -> None:
+    """Load what a checkpoint keeps beside the model's own weights.
+
+    Raises:
+        ModelError: Some are missing.
+    """
+    wanted = {name: value for name, value in model.state_dict().items() if is_extra(name)}
+    if not wanted:
+        return
+    old = folder / "ctc_head.safetensors"
+    if old.is_file():  # of a version that knew this one extra, without its prefix
+        found = {f"ctc_head.{name}": value for name, value in safetensors.torch.load_file(old).items()}
+    else:
+        found = safetensors.torch.load_file(folder / EXTRAS)
+    if wanted.keys() != found.keys():
+        raise ModelError(f"{folder / EXTRAS}: expected {sorted(wanted)[:3]}, found {sorted(found)[:3]}")
+    model.load_state_dict(found, strict=False)
 
 
 def complete_checkpoint(run: Path, facts: dict[str, Any], keep: int, best: Path | None) -> None:

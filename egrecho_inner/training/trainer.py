@@ -18,19 +18,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from egrecho_inner.data.audio.device import transform
 from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.data.batches.stream import StreamPlan
-from egrecho_inner.data.batches.tensors import CutBatches, PlanSampler, make_loader
-from egrecho_inner.errors import DataError, Interrupted, MachineError
+from egrecho_inner.data.batches.tensors import CutBatches, LoadedBatch, PlanSampler, make_loader
+from egrecho_inner.errors import ConfigError, DataError, Interrupted, MachineError
 from egrecho_inner.runtime.files import write_json
 from egrecho_inner.runtime.passes import make_key
-from egrecho_inner.training import collectives, flops
+from egrecho_inner.training import collectives, cost
 from egrecho_inner.training.callbacks import Tally
 from egrecho_inner.training.checkpoints import adalora, best
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.adalora import is_adalora
 from egrecho_inner.training.evaluating import Evaluate, EvaluatingTrainer
+from egrecho_inner.training.family import Family
 from egrecho_inner.training.frozen import FrozenEncoder
 from egrecho_inner.training.guards import loaders, memory, sharding, strategy
 from egrecho_inner.training.guards.rehearsal import rehearse
@@ -43,11 +43,12 @@ from egrecho_inner.training.options import TrainOptions
 logger = logging.getLogger(__name__)
 
 
-class WhisperTrainer(EvaluatingTrainer):
-    """Train a Whisper, or its adapter, on a batch plan.
+class PlanTrainer(EvaluatingTrainer):
+    """Train a model, or its adapter, on a batch plan.
 
     Args:
-        model: A Whisper or a PeftModel of one.
+        model: Of the family, or a PeftModel of one.
+        family: What is known of such models.
         args: Transformers' arguments, from `training_arguments`.
         options: Ours.
         batches: Makes the tensors of a batch.
@@ -61,6 +62,7 @@ class WhisperTrainer(EvaluatingTrainer):
     def __init__(
         self,
         model: nn.Module,
+        family: Family,
         args: TrainingArguments,
         options: TrainOptions,
         batches: CutBatches,
@@ -75,7 +77,7 @@ class WhisperTrainer(EvaluatingTrainer):
         super().__init__(model=model, args=args, callbacks=callbacks, eval_dataset=batches)
         self.remove_callback(PrinterCallback)  # Metrics prints
         self.model_accepts_loss_kwargs = True
-        self.options, self.batches, self.plan = options, batches, plan
+        self.family, self.options, self.batches, self.plan = family, options, batches, plan
         self.stops, self.tally = stops, Tally(skips)
         self.score, self.fingerprint = score, {**fingerprint, "skipped": skips.reasons}
         self.fits = FitsAllOrNone(args.device)
@@ -84,11 +86,15 @@ class WhisperTrainer(EvaluatingTrainer):
         """Of a stream, when the step at hand has been taken."""
         self.draws = random_state()
         """Before the step at hand."""
-        self.counter = flops.Counter(self.accelerator.unwrap_model(model))
-        self.peak_flops = flops.peak(args.device, options.precision)
+        self.taken: list[LoadedBatch] = []
+        """The batches of the step at hand that are not trained on yet."""
+        self.count_operations = family.cost(self.accelerator.unwrap_model(model))
+        self.peak_flops = None if self.count_operations is None else cost.peak(args.device, options.precision)
         self.frozen: FrozenEncoder | None = None
         if options.encoder_cache_gb:
-            encoder, folder = self.accelerator.unwrap_model(model).get_encoder(), Path(args.output_dir)
+            encoder, folder = family.encoder(self.accelerator.unwrap_model(model)), Path(args.output_dir)
+            if encoder is None:
+                raise ConfigError(f"train.encoder_cache_gb: {family.name} has no encoder whose outputs can be kept")
             key = make_key(precision=options.precision, **{name: fingerprint[name] for name in ("model", "data")})
             given = options.encoder_cache_gb, batches.augmenter, self.accelerator, key
             self.frozen = FrozenEncoder(encoder, folder, *given)
@@ -110,7 +116,7 @@ class WhisperTrainer(EvaluatingTrainer):
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         strategy.check(self, self.options)
         if self.frozen is not None:
-            self.frozen.encoder = sharding.unsharded_encoder(self.frozen.encoder)
+            self.frozen.encoder = sharding.unsharded(self.frozen.encoder, self.family.plain)
         rehearses = torch.cuda.is_available() if self.options.rehearse is None else self.options.rehearse
         if rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             rehearse(self)
@@ -140,26 +146,26 @@ class WhisperTrainer(EvaluatingTrainer):
                 raise
         self.tally.waited += time.perf_counter() - began
         self.tally.ids = []
-        states = [sample.pop("state") for sample in samples]
-        for sample in samples:
-            transform(sample, self.batches.n_mels, self.args.device)
-            self.tally.note(sample)
-            self.tally.flops += self.counter.count(sample)
-        items, stop = self.agree(sum(int((s["labels"] != -100).sum()) for s in samples), broken, device)
+        for batch in samples:
+            self.batches.inputs.to_device(batch.inputs, self.args.device)
+            self.tally.note(batch)
+            if self.count_operations is not None:
+                self.tally.flops += self.count_operations(batch)
+        items, stop = self.agree(sum(batch.targets for batch in samples), broken, device)
         if stop:
             self.stopped = stop
             self.control.should_training_stop = self.control.should_save = True
             return [], None
-        self.place, self.draws = states[-1], random_state()
-        for sample, ids in zip(samples, self.tally.ids, strict=True):
-            self.encode_frozen(sample, ids)
-        return samples, torch.tensor(max(items, 1.0), device=device)
+        self.place, self.draws, self.taken = samples[-1].state, random_state(), list(samples)
+        for batch in samples:
+            self.encode_frozen(batch)
+        return [batch.inputs for batch in samples], torch.tensor(max(items, 1.0), device=device)
 
-    def encode_frozen(self, sample: dict[str, Any], ids: list[str]) -> None:
+    def encode_frozen(self, batch: LoadedBatch) -> None:
         """Add a frozen encoder's output to a batch, if it is kept."""
         if self.frozen is not None:
             with self.accelerator.autocast():
-                self.frozen.encode(sample, ids)
+                self.frozen.encode(batch)
 
     def agree(self, items: int, broken: str, device: torch.device) -> tuple[float, str | None]:
         """Sum the step's target tokens over all processes, and learn whether one of them must stop.
@@ -191,7 +197,8 @@ class WhisperTrainer(EvaluatingTrainer):
         raise Interrupted(f"{self.stopped}: stopped at step {self.state.global_step}/{self.state.max_steps}; {step}")
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        run = partial(self.run_batch, model, inputs, num_items_in_batch, self.state.global_step)
+        # `inputs` are those of the first batch that is left
+        run = partial(self.run_batch, model, self.taken.pop(0), num_items_in_batch, self.state.global_step)
         if not (self.options.auto_halve and self.args.world_size > 1):
             return run()
         with self.accelerator.no_sync(model):
@@ -205,14 +212,14 @@ class WhisperTrainer(EvaluatingTrainer):
             loss = loss + penalty
         return loss
 
-    def run_batch(self, model: nn.Module, inputs: dict[str, Any], items: torch.Tensor, step: int | str) -> torch.Tensor:
+    def run_batch(self, model: nn.Module, batch: LoadedBatch, items: torch.Tensor, step: int | str) -> torch.Tensor:
         """Run a batch forward and backward.
 
         Raises:
             OutOfMemory: It does not fit.
         """
-        with memory.named(inputs, self.plan.options, step), strategy.smallest_scale_named(self.state.global_step):
-            loss = super().training_step(model, inputs, items)
+        with memory.named(batch, self.plan.options, step), strategy.smallest_scale_named(self.state.global_step):
+            loss = super().training_step(model, batch.inputs, items)
         if is_adalora(self.model) and self.accelerator.sync_gradients:
             loss = loss - self.tally.orthogonality  # the log has the loss that others have
         return loss

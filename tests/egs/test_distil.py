@@ -21,6 +21,7 @@ from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.pseudo_label import pseudo_label
 from egrecho_inner.training.fit import count_steps, freeze
 from egrecho_inner.training.kd import kl_sum
+from egrecho_inner.training.whisper_family import parts_of
 
 ROOT = Path(__file__).parents[2]
 EGS = ROOT / "egs" / "distil"
@@ -76,7 +77,7 @@ def test_large_v3_to_two_layers_fits_its_shapes_and_steps() -> None:
     with torch.device("meta"):
         teacher = Whisper(WhisperConfig(**LARGE_V3))
         student, origin = make_student(teacher, layer_map(32, 32), layer_map(32, 2))
-        freeze(student, train.freeze)
+        freeze(student, parts_of(student), train.freeze)
         trained = sum(p.numel() for p in student.parameters() if p.requires_grad)
         assert (origin.copied // 10**6, trained // 10**6) == (756, 119)
         heard = student.get_encoder()(torch.zeros(16, 128, 3000))

@@ -11,7 +11,7 @@ from runs import train
 
 from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.training.checkpoints import folder as checkpoint
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 
 def losses(run: Path, key: str = "loss") -> list[float]:
@@ -20,15 +20,15 @@ def losses(run: Path, key: str = "loss") -> list[float]:
 
 
 @pytest.fixture
-def trainers(monkeypatch: pytest.MonkeyPatch) -> list[WhisperTrainer]:
+def trainers(monkeypatch: pytest.MonkeyPatch) -> list[PlanTrainer]:
     """The trainers that a test made."""
-    found, kept = [], WhisperTrainer.__init__
+    found, kept = [], PlanTrainer.__init__
 
-    def noted(self: WhisperTrainer, *args: Any, **kwargs: Any) -> None:
+    def noted(self: PlanTrainer, *args: Any, **kwargs: Any) -> None:
         kept(self, *args, **kwargs)
         found.append(self)
 
-    monkeypatch.setattr(WhisperTrainer, "__init__", noted)
+    monkeypatch.setattr(PlanTrainer, "__init__", noted)
     return found
 
 
@@ -40,7 +40,7 @@ def fp32(cuts: Path, dev: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-def test_tf32_and_the_fused_optimizer_are_used(cuts: Path, tmp_path: Path, trainers: list[WhisperTrainer]) -> None:
+def test_tf32_and_the_fused_optimizer_are_used(cuts: Path, tmp_path: Path, trainers: list[PlanTrainer]) -> None:
     train(cuts, tmp_path, max_steps=1)
     ampere = torch.version.cuda is not None and torch.cuda.get_device_capability()[0] >= 8
     assert trainers[0].args.tf32 is (True if ampere else None)
@@ -57,10 +57,10 @@ def test_half_precision_learns_as_fp32_does(cuts: Path, dev: Path, tmp_path: Pat
     assert losses(tmp_path, "eval_loss")[-1] == pytest.approx(losses(fp32, "eval_loss")[-1], rel=0.1)
 
 
-def test_batches_are_pinned(cuts: Path, tmp_path: Path, trainers: list[WhisperTrainer]) -> None:
+def test_batches_are_pinned(cuts: Path, tmp_path: Path, trainers: list[PlanTrainer]) -> None:
     train(cuts, tmp_path, max_steps=1, workers=1)
     batch = next(iter(trainers[0].get_train_dataloader()))
-    assert batch["input_features"].is_pinned() and batch["labels"].is_pinned()
+    assert batch.inputs["input_features"].is_pinned() and batch.inputs["labels"].is_pinned()
 
 
 def test_features_of_the_device_train_the_same(cuts: Path, dev: Path, tmp_path: Path, fp32: Path) -> None:
@@ -71,17 +71,17 @@ def test_features_of_the_device_train_the_same(cuts: Path, dev: Path, tmp_path: 
 def test_batches_are_halved_when_the_memory_is_really_full(
     cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = WhisperTrainer.compute_loss
+    kept = PlanTrainer.compute_loss
     free, _ = torch.cuda.mem_get_info()
 
-    def greedy(self: WhisperTrainer, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def greedy(self: PlanTrainer, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         rows = len(inputs["labels"])
         ballast = torch.empty(2 * free if rows > 1 else 1, dtype=torch.uint8, device="cuda")
         loss = kept(self, model, inputs, *args, **kwargs)
         del ballast
         return loss
 
-    monkeypatch.setattr(WhisperTrainer, "compute_loss", greedy)
+    monkeypatch.setattr(PlanTrainer, "compute_loss", greedy)
     batch = BatchOptions(max_duration=None, batch_size=4)
     train(cuts, tmp_path, batch=batch, auto_halve=True, rehearse=False, max_steps=2)
     assert checkpoint.facts(checkpoint.newest(tmp_path))["halvings"] == 2

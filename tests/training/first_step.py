@@ -12,16 +12,18 @@ from tiny import tiny_model, tiny_processor
 from egrecho_inner.data.batches.options import BatchOptions, DataOptions
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
+from egrecho_inner.training.whisper_family import WhisperFamily
 
 folder, out, batch_size, accumulation, deepspeed = sys.argv[1:]
 processor = tiny_processor()
 model = tiny_model(processor)
 before = {name: p.detach().clone() for name, p in model.named_parameters()}
+data = DataOptions(train=f"{folder}/cuts.jsonl")
 fit(
     model,
-    processor,
+    WhisperFamily(model, processor, data),
     Path(out),
-    DataOptions(train=f"{folder}/cuts.jsonl"),
+    data,
     BatchOptions(max_duration=None, batch_size=int(batch_size)),
     TrainOptions(
         max_steps=1,

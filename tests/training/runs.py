@@ -25,7 +25,8 @@ from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.resume import Allowance
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
+from egrecho_inner.training.whisper_family import WhisperFamily
 
 TRAIN = TrainOptions(
     max_steps=7, learning_rate=1e-3, eval_steps=3, logging_steps=1, workers=0, report_to=[], metric="loss"
@@ -43,7 +44,7 @@ def train(
     augment: AugmentOptions | None = AugmentOptions(volume=VolumeOptions()),
     max_skip_ratio: float = 0.01,
     features: Literal["workers", "device"] = "workers",
-    make_trainer: Callable[..., WhisperTrainer] = WhisperTrainer,
+    make_trainer: Callable[..., PlanTrainer] = PlanTrainer,
     **changes: Any,
 ) -> Path:
     """Train a tiny model with dropout and augmentation; the arguments are `fit`'s, `changes` go to TrainOptions."""
@@ -58,8 +59,9 @@ def train(
     data = dataclasses.replace(data, features=features)
     config = to_yaml({"data": data, "batch": batch, "train": options, "augment": augment, "lora": lora})
     adapt = None if lora is None else lambda base, steps: add_adapter(base, lora, steps, options.seed)
+    family = WhisperFamily(model, processor, data)
     return fit(
-        model, processor, out, data, batch, options, WindowOptions(), augment, config, adapt, allow=allow,
+        model, family, out, data, batch, options, WindowOptions(), augment, config, adapt, allow=allow,
         make_trainer=make_trainer,
     )  # fmt: skip
 
@@ -88,27 +90,27 @@ def in_child(work: Callable[[], Any]) -> int:
 
 def kill_at_step(step: int, number: int = signal.SIGKILL) -> None:
     """Make every trainer of this process send itself a signal when a step has been taken, before it is saved."""
-    kept, sent = WhisperTrainer._maybe_log_save_evaluate, []
+    kept, sent = PlanTrainer._maybe_log_save_evaluate, []
 
-    def dying(self: WhisperTrainer, *args: Any, **kwargs: Any) -> None:
+    def dying(self: PlanTrainer, *args: Any, **kwargs: Any) -> None:
         if self.state.global_step == step and not sent:  # it is called once more when the loop ends
             sent.append(step)
             os.kill(os.getpid(), number)
         kept(self, *args, **kwargs)
 
-    WhisperTrainer._maybe_log_save_evaluate = dying
+    PlanTrainer._maybe_log_save_evaluate = dying
 
 
 def kill_in_save(step: int) -> None:
     """Make every trainer of this process die in the middle of writing a checkpoint."""
-    kept = WhisperTrainer._save_optimizer_and_scheduler
+    kept = PlanTrainer._save_optimizer_and_scheduler
 
-    def dying(self: WhisperTrainer, folder: str) -> None:
+    def dying(self: PlanTrainer, folder: str) -> None:
         if self.state.global_step == step:
             os.kill(os.getpid(), signal.SIGKILL)
         kept(self, folder)
 
-    WhisperTrainer._save_optimizer_and_scheduler = dying
+    PlanTrainer._save_optimizer_and_scheduler = dying
 
 
 def kill_in_seal(step: int) -> None:

@@ -16,6 +16,7 @@ from egrecho_inner.model.options import LoraOptions
 from egrecho_inner.training.checkpoints import adalora
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import TrainOptions, WindowOptions
+from egrecho_inner.training.whisper_family import WhisperFamily
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +34,12 @@ def train(cuts: str, out: Path, lora: LoraOptions | None = None, batch_size: int
         "report_to": [],
         "eval_steps": 99,
     }
+    model, data = tiny_model(tiny_processor()), DataOptions(train=cuts)
     return fit(
-        tiny_model(tiny_processor()),
-        tiny_processor(),
+        model,
+        WhisperFamily(model, tiny_processor(), data),
         out,
-        DataOptions(train=cuts),
+        data,
         BatchOptions(max_duration=None, batch_size=batch_size),
         TrainOptions(**{**defaults, **options}),
         WindowOptions(),

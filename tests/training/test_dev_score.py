@@ -18,11 +18,9 @@ from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.results.references import read_references
 from egrecho_inner.results.scores import score_set
-from egrecho_inner.text.labels import LabelEncoder
-from egrecho_inner.training.checkpoints.resume import Allowance
 from egrecho_inner.training.dev_score import DevScorer
-from egrecho_inner.training.fit import Run
-from egrecho_inner.training.options import TrainOptions, WindowOptions
+from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.whisper_family import WhisperFamily
 
 PROCESSOR = tiny_processor()
 
@@ -34,8 +32,8 @@ def model():
 
 def scorer(path: Path | list[str], metric: str = "auto", language: str | None = None, **data: object) -> DevScorer:
     options = DataOptions(train="unused", dev=path if isinstance(path, list) else str(path), language=language, **data)
-    labels = LabelEncoder(PROCESSOR.tokenizer, options.language)
-    return DevScorer(PROCESSOR, labels, options, "longest", TrainOptions(metric=metric, report_to=[]))
+    family = WhisperFamily(tiny_model(PROCESSOR, layers=1), PROCESSOR, options)
+    return DevScorer(family, options, "longest", TrainOptions(metric=metric, report_to=[]))
 
 
 def write(path: Path, cuts: list[MonoCut]) -> Path:
@@ -132,7 +130,6 @@ def test_an_english_only_model_is_trained_with_the_prefix_it_is_decoded_with(
     model = tiny_model(PROCESSOR, layers=1)
     del model.generation_config.is_multilingual  # as older folders of tiny.en are
     path = write(tmp_path / "train.jsonl", cuts_of(tmp_path, "en", None))
-    run = Run(model, PROCESSOR, tmp_path, DataOptions(str(path)), WindowOptions(), None, "", Allowance(), None)
-    trained = run.labels.encode("one").inputs[:2]
+    trained = WhisperFamily(model, PROCESSOR, DataOptions(str(path))).labels.encode("one").inputs[:2]
     assert trained == label_encoder(model, PROCESSOR.tokenizer).prefix()
     assert PROCESSOR.tokenizer.convert_ids_to_tokens(trained) == ["<|startoftranscript|>", "<|notimestamps|>"]

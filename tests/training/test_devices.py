@@ -19,7 +19,7 @@ from egrecho_inner.training.arguments import training_arguments
 from egrecho_inner.training.checkpoints import resume
 from egrecho_inner.training.guards import devices, strategy
 from egrecho_inner.training.options import TrainOptions
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 
 @pytest.fixture(autouse=True)
@@ -123,13 +123,13 @@ def test_deterministic_training_uses_them(cuts: Path, tmp_path: Path, monkeypatc
 def test_an_operation_without_a_deterministic_form_is_named(
     cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = WhisperTrainer.compute_loss
+    kept = PlanTrainer.compute_loss
 
-    def random(self: WhisperTrainer, *args: Any, **kwargs: Any) -> Any:
+    def random(self: PlanTrainer, *args: Any, **kwargs: Any) -> Any:
         torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
         return kept(self, *args, **kwargs)
 
-    monkeypatch.setattr(WhisperTrainer, "compute_loss", random)
+    monkeypatch.setattr(PlanTrainer, "compute_loss", random)
     try:
         with pytest.raises(ConfigError, match=r"deterministic true: put_ has no .*train\.deterministic warn"):
             train(cuts, tmp_path / "strict", max_steps=1, deterministic=True)

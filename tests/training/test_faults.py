@@ -22,18 +22,18 @@ from egrecho_inner.training.guards import memory
 from egrecho_inner.training.guards.memory import OutOfMemory, halve
 from egrecho_inner.training.guards.skips import Skips
 from egrecho_inner.training.options import TrainOptions
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 
 def break_gradient(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Make the loss of some steps NaN."""
-    kept = WhisperTrainer.compute_loss
+    kept = PlanTrainer.compute_loss
 
-    def broken(self: WhisperTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def broken(self: PlanTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = kept(self, *args, **kwargs)
         return loss * float("nan") if self.state.global_step in steps else loss
 
-    monkeypatch.setattr(WhisperTrainer, "compute_loss", broken)
+    monkeypatch.setattr(PlanTrainer, "compute_loss", broken)
 
 
 def test_nan_stops_before_the_step_names_its_cuts_and_can_be_mended(
@@ -145,7 +145,7 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int)
 
 def test_a_batch_that_did_not_fit_costs_no_step(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as full:
-        fail_once(full, WhisperTrainer, "compute_loss", 5)
+        fail_once(full, PlanTrainer, "compute_loss", 5)
         with pytest.raises(OutOfMemory, match="step 4 with 3 cuts"):
             train(cuts, tmp_path / "run")
     assert checkpoint.steps(tmp_path / "run")[0][0] == 4
@@ -179,7 +179,7 @@ def test_the_trainer_that_failed_is_gone_before_the_next_one_is_made(
 ) -> None:
     made: list[weakref.ref[Any]] = []
 
-    class Watched(WhisperTrainer):
+    class Watched(PlanTrainer):
         def __init__(self, *args: Any, **kwargs: Any):
             assert [each() for each in made] == [None] * len(made)
             super().__init__(*args, **kwargs)
@@ -190,7 +190,7 @@ def test_the_trainer_that_failed_is_gone_before_the_next_one_is_made(
             made.append(weakref.ref(optimizer))
             return optimizer
 
-    fail_once(monkeypatch, WhisperTrainer, "compute_loss", 5)
+    fail_once(monkeypatch, PlanTrainer, "compute_loss", 5)
     train(cuts, tmp_path, auto_halve=True, make_trainer=Watched)
     assert len(made) == 4 and checkpoint.facts(checkpoint.newest(tmp_path))["halvings"] == 1
 
@@ -199,7 +199,7 @@ def test_the_trainer_that_failed_is_gone_before_the_next_one_is_made(
 def test_an_adapter_goes_on_after_halving(
     cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    fail_once(monkeypatch, WhisperTrainer, "compute_loss", 5)
+    fail_once(monkeypatch, PlanTrainer, "compute_loss", 5)
     lora = LoraOptions(method=method, r=2, dropout=0.1, init_r=3, delta=1)
     assert train(cuts, tmp_path, auto_halve=True, lora=lora).is_dir()
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

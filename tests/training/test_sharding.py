@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from egrecho_inner.config import read_yaml
 from egrecho_inner.training.guards.sharding import is_sharded, unsharded
+from egrecho_inner.training.whisper_family import build_plain
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()
@@ -45,7 +46,7 @@ for step in range(3):
         losses.append(loss.detach())
     dist.all_reduce(losses[1])
     assert torch.allclose(losses[0], losses[1] / 2, rtol=1e-5), (step, losses)
-plain = unsharded(model)
+plain = unsharded(model, build_plain)
 for name, value in alone.state_dict().items():
     assert torch.allclose(value, plain.state_dict()[name], atol=2e-5), name
 assert plain.generate(features, max_new_tokens=3).shape[0] == 4

@@ -183,13 +183,13 @@ def test_disk_that_fills_up_while_saving_costs_nothing(cuts: Path, whole: Path, 
 
 def kill_loaders(where: str) -> None:
     """Make this process lose its loader processes in the middle of step 5, and wait until it has been told so."""
-    from egrecho_inner.training.trainer import WhisperTrainer
+    from egrecho_inner.training.trainer import PlanTrainer
 
     owner, name = {
-        "forward": (WhisperTrainer, "compute_loss"),
-        "clipping": (WhisperTrainer, "_get_grad_norm"),
+        "forward": (PlanTrainer, "compute_loss"),
+        "clipping": (PlanTrainer, "_get_grad_norm"),
         "optimizer": (torch.optim.AdamW, "step"),
-        "logging": (WhisperTrainer, "log"),
+        "logging": (PlanTrainer, "log"),
     }[where]
     kept, calls = getattr(owner, name), []
 

@@ -24,7 +24,7 @@ from egrecho_inner.training import callbacks as watch
 from egrecho_inner.training.callbacks import draw, in_words
 from egrecho_inner.training.checkpoints.resume import Allowance
 from egrecho_inner.training.guards.memory import OutOfMemory
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_trackio_writes_to_its_local_database(cuts: Path, tmp_path: Path, monkey
 
 
 def test_a_failed_run_takes_its_progress_bar_away(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    screen, kept, calls, at = io.StringIO(), WhisperTrainer.compute_loss, [], [2]
+    screen, kept, calls, at = io.StringIO(), PlanTrainer.compute_loss, [], [2]
     monkeypatch.setattr(watch, "Console", lambda **_: Console(file=screen, force_terminal=True))
 
     def failing(*args: Any, **kwargs: Any) -> Any:
@@ -144,7 +144,7 @@ def test_a_failed_run_takes_its_progress_bar_away(cuts: Path, tmp_path: Path, mo
             raise torch.OutOfMemoryError("CUDA out of memory")
         return kept(*args, **kwargs)
 
-    monkeypatch.setattr(WhisperTrainer, "compute_loss", failing)
+    monkeypatch.setattr(PlanTrainer, "compute_loss", failing)
     hide, show = "\x1b[?25l", "\x1b[?25h"
     train(cuts, tmp_path, max_steps=2, auto_halve=True, report_to=["tensorboard"])  # two bars, one after the other
     assert screen.getvalue().count(show) == screen.getvalue().count(hide) == 2

@@ -14,11 +14,11 @@ from runs import kill_at_step, kill_in_seal, same, train
 
 from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.errors import Interrupted
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 cuts, dev, out, *strategies = sys.argv[1:]
 BATCH = BatchOptions(max_duration=None, batch_size=2)
-KEPT = WhisperTrainer._maybe_log_save_evaluate
+KEPT = PlanTrainer._maybe_log_save_evaluate
 
 
 def run(place: Path, deepspeed: str | None, **changes: object) -> None:
@@ -43,7 +43,7 @@ def stop_and_continue(folder: Path, config: str | None) -> bool:
     try:
         run(folder / "parts", config, dev=Path(dev))
     except Interrupted:
-        WhisperTrainer._maybe_log_save_evaluate = KEPT
+        PlanTrainer._maybe_log_save_evaluate = KEPT
     run(folder / "parts", config, dev=Path(dev))
     return same(folder / "parts" / "final", folder / "whole" / "final")
 

@@ -21,14 +21,14 @@ from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.errors import UserError
 from egrecho_inner.training.kd import DistilTrainer
 from egrecho_inner.training.options import KdOptions
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 cuts, broken, dev, out, *names = sys.argv[1:]
 RANK = int(os.environ["RANK"])
 Last = dict[str, Any]
 
 
-def run(name: str, trainer: type[WhisperTrainer] = WhisperTrainer, **changes: Any) -> Last:
+def run(name: str, trainer: type[PlanTrainer] = PlanTrainer, **changes: Any) -> Last:
     """Train, and return what this process knows at the end."""
     AcceleratorState._reset_state()
     found: Last = {}
@@ -52,10 +52,10 @@ def run(name: str, trainer: type[WhisperTrainer] = WhisperTrainer, **changes: An
     return found
 
 
-def out_of_memory(when: Callable[[WhisperTrainer, int], bool]) -> type[WhisperTrainer]:
+def out_of_memory(when: Callable[[PlanTrainer, int], bool]) -> type[PlanTrainer]:
     """Make a trainer whose memory runs out in forward, on the second process alone."""
 
-    class Failing(WhisperTrainer):
+    class Failing(PlanTrainer):
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             loss = super().compute_loss(model, inputs, *args, **kwargs)
             if RANK == 1 and when(self, len(inputs["labels"])):
@@ -106,7 +106,7 @@ def apart() -> Last:
 def loader() -> Last:
     """The second process loses a loader in the middle of step 5."""
 
-    class Bereft(WhisperTrainer):
+    class Bereft(PlanTrainer):
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
             if RANK == 1 and self.state.global_step == 4:
                 for child in multiprocessing.active_children():

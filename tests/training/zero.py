@@ -19,7 +19,7 @@ from egrecho_inner.data.batches.plan import BatchOptions
 from egrecho_inner.errors import DataError
 from egrecho_inner.model.adapters import LoraOptions
 from egrecho_inner.training import arguments
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 cuts, dev, out = (Path(word) for word in sys.argv[1:4])
 FROZEN = {"freeze": ["encoder"], "augment": None, "dropout": 0.0}
@@ -51,15 +51,15 @@ def lines(place: Path, key: str) -> list[float]:
 
 
 def bf16(name: str) -> dict[str, Any]:
-    estimates, kept = [], WhisperTrainer.checkpoint_bytes
+    estimates, kept = [], PlanTrainer.checkpoint_bytes
 
-    def noted(self: WhisperTrainer) -> int:
+    def noted(self: PlanTrainer) -> int:
         estimates.append(kept(self))
         return estimates[-1]
 
-    WhisperTrainer.checkpoint_bytes = noted
+    PlanTrainer.checkpoint_bytes = noted
     last = run(out / name, shipped(name))
-    WhisperTrainer.checkpoint_bytes = kept
+    PlanTrainer.checkpoint_bytes = kept
     large = [*last.glob("*.safetensors"), *last.glob("global_step*/*")]
     with safe_open(last / "model.safetensors", "pt") as file:
         types = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
@@ -115,13 +115,13 @@ def lowest(name: str) -> dict[str, Any]:
 
 def nan(name: str) -> dict[str, Any]:
     """A loss that is not a number in the last step: left out, and then a stop."""
-    kept = WhisperTrainer.compute_loss
+    kept = PlanTrainer.compute_loss
 
-    def broken(self: WhisperTrainer, *args: Any, **kwargs: Any) -> Any:
+    def broken(self: PlanTrainer, *args: Any, **kwargs: Any) -> Any:
         loss = kept(self, *args, **kwargs)
         return loss * float("nan") if self.state.global_step == 5 else loss
 
-    WhisperTrainer.compute_loss = broken
+    PlanTrainer.compute_loss = broken
     row: dict[str, Any] = {}
     try:
         last = run(out / f"nan-{name}", shipped(name), nonfinite="skip", eval_steps=1, metric="loss")
@@ -131,7 +131,7 @@ def nan(name: str) -> dict[str, Any]:
     except DataError as error:
         row["error"] = str(error)
     finally:
-        WhisperTrainer.compute_loss = kept
+        PlanTrainer.compute_loss = kept
     return row
 
 

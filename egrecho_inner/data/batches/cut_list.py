@@ -4,27 +4,23 @@ In: manifests, the label encoder of a model. Out: cuts by position, their durati
 but a few long texts are decided by the columns of the index, without reading a cut.
 """
 
-import hashlib
 import logging
 from collections.abc import Sequence
 
 import numpy as np
 from lhotse.cut import Cut
 
+from egrecho_inner.data.batches.inputs import Texts
 from egrecho_inner.data.batches.options import Source
 from egrecho_inner.data.cuts.columns import NO_SUPERVISION, NO_TEXT
 from egrecho_inner.data.cuts.fields import transcript_of
 from egrecho_inner.data.cuts.index import CutIndex, check_unique_over
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.runtime.passes import make_key
-from egrecho_inner.text.constants import MAX_TOKENS, WINDOW_SECONDS
-from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.text.constants import WINDOW_SECONDS
 
 logger = logging.getLogger(__name__)
 
 MIN_SECONDS = 0.1
-ALWAYS_FIT = 440
-"""Bytes of a text that always fits: byte-level BPE never makes more tokens than bytes, and a few more are special."""
 TEXTS: dict[Source, str] = {"reference": "text", "teacher": "teacher"}
 """The name of each source's text in the columns of an index."""
 
@@ -86,7 +82,12 @@ class CutList:
         return "+".join(index.digest for index in self.indexes)
 
     def keep_trainable(
-        self, labels: LabelEncoder, max_skip_ratio: float, source: Source = "reference", no_speech: bool = False
+        self,
+        labels: Texts,
+        max_skip_ratio: float,
+        source: Source = "reference",
+        no_speech: bool = False,
+        longest: float = WINDOW_SECONDS,
     ) -> None:
         """Leave out what training cannot use, count it, name the first, and stop if it is too much.
 
@@ -95,12 +96,13 @@ class CutList:
             max_skip_ratio: Share of the cuts that may be left out.
             source: Which text is learned from.
             no_speech: Learn silence from empty references.
+            longest: Seconds that the model takes at most.
 
         Raises:
             DataError: More than `max_skip_ratio` of the cuts, or all, would be left out.
         """
         self.source, self.no_speech = source, no_speech
-        reasons = self.faults(labels)
+        reasons = self.faults(labels, longest)
         bad = np.logical_or.reduce(list(reasons.values()))
         self.left_out = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
         first = ", ".join(self[int(position)].id for position in np.flatnonzero(bad)[:5])
@@ -116,11 +118,11 @@ class CutList:
             counts = bad.sum(), len(bad)
             logger.info("%d of %d %s cuts are left out: %s; first: %s", *counts, name, self.summary(), first)
 
-    def faults(self, labels: LabelEncoder) -> dict[str, np.ndarray]:
+    def faults(self, labels: Texts, longest: float = WINDOW_SECONDS) -> dict[str, np.ndarray]:
         """Return for each reason why cuts cannot be used which they are (N,)."""
         seconds, text_bytes = self.column("durations"), self.column(f"{TEXTS[self.source]}_bytes")
         reasons = {
-            f"over {WINDOW_SECONDS:.0f} s": seconds > WINDOW_SECONDS,
+            f"over {longest:.0f} s": seconds > longest,
             f"under {MIN_SECONDS} s": seconds < MIN_SECONDS,
             "without supervision": text_bytes == NO_SUPERVISION,
             f"without {self.source} text": text_bytes == NO_TEXT,
@@ -130,9 +132,9 @@ class CutList:
                 reasons["with an empty text (data.no_speech true learns silence from it)"] = text_bytes == 0
             reasons |= {reason: mask & (text_bytes >= 0) for reason, mask in self.language_faults(labels).items()}
         too_long = [find_too_long(index, labels, self.source) for index in self.indexes]
-        return reasons | {f"over {MAX_TOKENS} tokens": np.concatenate(too_long)}
+        return reasons | {f"over {labels.max_tokens} tokens": np.concatenate(too_long)}
 
-    def language_faults(self, labels: LabelEncoder) -> dict[str, np.ndarray]:
+    def language_faults(self, labels: Texts) -> dict[str, np.ndarray]:
         """Return the cuts whose language the model cannot be told, by reason (N,)."""
         reasons: dict[str, np.ndarray] = {}
         for language in {name: None for index in self.indexes for name in index.languages}:
@@ -164,14 +166,14 @@ class CutList:
         return ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items()) or "none left out"
 
 
-def find_too_long(index: CutIndex, labels: LabelEncoder, source: Source) -> np.ndarray:
+def find_too_long(index: CutIndex, labels: Texts, source: Source) -> np.ndarray:
     """Find the cuts whose text does not fit the decoder (N,).
 
     Most texts are too short for that, whatever the tokenizer. The tokens of the others are counted once, by the first
     process that asks, and kept with the index: a million of them take minutes.
     """
     found = np.zeros(len(index), dtype=bool)
-    long = np.flatnonzero(getattr(index, f"{TEXTS[source]}_bytes") > ALWAYS_FIT)
+    long = np.flatnonzero(getattr(index, f"{TEXTS[source]}_bytes") > labels.always_fits)
     if not len(long):
         return found
 
@@ -180,17 +182,11 @@ def find_too_long(index: CutIndex, labels: LabelEncoder, source: Source) -> np.n
             logger.info("counting the tokens of %s long texts of %s, once", f"{len(long):,}", index.path)
         return np.array([count_tokens(cut, labels, source) for cut in index.select(long)], dtype=np.int32)
 
-    key = make_key(tokenizer=digest_tokenizer(labels), language=labels.language, multilingual=labels.multilingual)
-    found[long] = index.remembered(f"{TEXTS[source]}_tokens-{key}", count) > MAX_TOKENS
+    found[long] = index.remembered(f"{TEXTS[source]}_tokens-{labels.digest()}", count) > labels.max_tokens
     return found
 
 
-def digest_tokenizer(labels: LabelEncoder) -> str:
-    """Return a hash of all that a tokenizer is made of."""
-    return hashlib.sha256(labels.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-
-
-def count_tokens(cut: Cut, labels: LabelEncoder, source: Source) -> int:
+def count_tokens(cut: Cut, labels: Texts, source: Source) -> int:
     """Return the decoder positions of a cut's text; 0 where no label can be made of it, named when it is read."""
     try:
         spoken = transcript_of(cut, source)

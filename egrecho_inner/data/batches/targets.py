@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass, replace
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -21,19 +20,20 @@ from lhotse.cut import Cut
 
 from egrecho_inner.data.audio.augment import Augmenter, applied
 from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.inputs import Inputs, Texts
 from egrecho_inner.data.batches.options import TargetOptions
 from egrecho_inner.data.batches.teacher_tokens import Choice, LogitCache, lay_out
 from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.data.cuts.fields import Transcript, reference_of, transcript_of
 from egrecho_inner.errors import DataError
-from egrecho_inner.text.constants import IGNORED, MAX_TOKENS
-from egrecho_inner.text.labels import LabelEncoder, Labels, Segment, pad_labels
+from egrecho_inner.text.constants import IGNORED
+from egrecho_inner.text.labels import Labels, Segment
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Lesson(Labels):
+class TargetLabels(Labels):
     """Labels with what is learned beside them."""
 
     reference: Labels | None = None
@@ -55,15 +55,15 @@ class TargetBatches(CutBatches):
     def __init__(
         self,
         cuts: CutList,
-        labels: LabelEncoder,
-        n_mels: int,
+        labels: Texts,
+        inputs: Inputs,
         augmenter: Augmenter | None = None,
         options: TargetOptions = TargetOptions(),
         seed: int = 0,
         beside_reference: bool = False,
         cache: LogitCache | None = None,
     ):
-        super().__init__(cuts, labels, n_mels, augmenter)
+        super().__init__(cuts, labels, inputs, augmenter)
         self.options, self.seed, self.beside_reference, self.cache = options, seed, beside_reference, cache
         if options.timestamps:
             parts = count_parts(cuts, options)
@@ -75,7 +75,7 @@ class TargetBatches(CutBatches):
                     options.timestamps, len(parts), options.text,
                 )  # fmt: skip
 
-    def label(self, cut: Cut, epoch: int) -> Lesson:
+    def label(self, cut: Cut, epoch: int) -> TargetLabels:
         """Return decoder inputs and targets of a cut in an epoch.
 
         Raises:
@@ -95,14 +95,14 @@ class TargetBatches(CutBatches):
         if self.cache is not None:
             choice = Choice(cut.id, timestamps and bool(transcript.segments), previous and bool(transcript.previous))
             top = self.cache.rows(choice, made)
-        return Lesson(made.inputs, made.targets, reference, top)
+        return TargetLabels(made.inputs, made.targets, reference, top)
 
-    def collate_labels(self, labels: list[Labels]) -> dict[str, Any]:
+    def pad_labels(self, labels: list[Labels]) -> dict[str, torch.Tensor]:
         """Pad labels, and what is beside them, into one batch."""
-        batch = super().collate_labels(labels)
+        batch = super().pad_labels(labels)
         if self.beside_reference:  # a batch without a usable cut has one label, without a second
-            inputs, targets = pad_labels([getattr(each, "reference", each) for each in labels], self.labels.eot)
-            batch |= {"reference_input_ids": torch.tensor(inputs), "reference_labels": torch.tensor(targets)}
+            inputs, targets = super().pad_labels([getattr(each, "reference", each) for each in labels]).values()
+            batch |= {"reference_input_ids": inputs, "reference_labels": targets}
         if self.cache is not None:
             ids, log_q = lay_out(labels, [getattr(each, "top", None) for each in labels])
             batch |= {"top_ids": torch.from_numpy(ids), "top_log_q": torch.from_numpy(log_q)}
@@ -141,7 +141,7 @@ def choose(options: TargetOptions, seed: int, epoch: int, cut_id: str) -> tuple[
     return bool(timestamps < options.timestamps), bool(previous < options.previous)
 
 
-def encode(transcript: Transcript, labels: LabelEncoder, timestamps: bool, previous: bool, cut_id: str) -> Labels:
+def encode(transcript: Transcript, labels: Texts, timestamps: bool, previous: bool, cut_id: str) -> Labels:
     """Make the labels of a transcript.
 
     Raises:
@@ -154,9 +154,9 @@ def encode(transcript: Transcript, labels: LabelEncoder, timestamps: bool, previ
         transcript.segments if timestamps else (),
         transcript.previous if previous else None,
     )
-    if len(found.inputs) > MAX_TOKENS:
+    if len(found.inputs) > labels.max_tokens:
         raise DataError(
-            f"cut {cut_id}: {len(found.inputs)} tokens, the decoder has {MAX_TOKENS} positions; leave it out"
+            f"cut {cut_id}: {len(found.inputs)} tokens, the decoder has {labels.max_tokens} positions; leave it out"
         )
     if transcript.truncated:  # a text that breaks off is never taught to be complete: no end, and no end time
         unknown = 2 if timestamps and transcript.segments else 1

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
 from egrecho_inner import __version__
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.errors import MachineError
-from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.runtime.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ SPEED = {"batch_seconds", "batch_size"}
 """Options of a search that change nothing in its result."""
 
 
-def about(model: Whisper, hours: float, config: dict[str, Any]) -> dict[str, Any]:
+def about(model: nn.Module, hours: float, config: dict[str, Any]) -> dict[str, Any]:
     """Collect what a card says of a run.
 
     Args:
@@ -47,9 +47,10 @@ def about(model: Whisper, hours: float, config: dict[str, Any]) -> dict[str, Any
         hours: Of training audio.
         config: The resolved settings.
     """
+    made_by = getattr(model, "config", None)  # Transformers'
     return {
-        "base": model.config._name_or_path or None,
-        "revision": getattr(model.config, "_commit_hash", None),
+        "base": getattr(made_by, "_name_or_path", None) or None,
+        "revision": getattr(made_by, "_commit_hash", None),
         "hours": round(hours, 2),
         "language": config.get("data", {}).get("language"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -78,11 +79,11 @@ def write_card(folder: Path, sets: list[dict[str, Any]] | None = None) -> None:
     """
     made = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
     sets = evaluations(folder) if sets is None else sets
-    what = "Whisper"
+    what = family_of(made)
     if (folder / "adapter_config.json").is_file():
-        what = "Adapter for Whisper"
+        what = f"Adapter for {what}"
     elif "adapter" in made:
-        what = "Whisper with a merged adapter"
+        what += " with a merged adapter"
     base = f"`{made['base']}`" if made.get("base") else "random weights"
     if made.get("revision"):
         base += f" at `{made['revision']}`"
@@ -107,13 +108,18 @@ def write_card(folder: Path, sets: list[dict[str, Any]] | None = None) -> None:
     write_text(folder / CARD, "\n".join(lines) + "\n")
 
 
+def family_of(made: dict[str, Any]) -> str:
+    """Return the name of a result's family; older versions knew one only."""
+    return str(made.get("family", "Whisper"))
+
+
 def metadata(made: dict[str, Any], folder: Path, sets: list[dict[str, Any]]) -> list[str]:
     """Return the YAML block of a model hub; its values are JSON, which YAML reads."""
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: automatic-speech-recognition",
-        "tags: [whisper, egrecho]",
+        f"tags: [{family_of(made).lower().replace(' ', '-')}, egrecho]",
     ]
     if made.get("language"):
         lines.append(f"language: {json.dumps(made['language'])}")

@@ -15,18 +15,16 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
-from transformers import WhisperProcessor
 
 from egrecho_inner.errors import ConfigError, ModelError
-from egrecho_inner.model.loading import save_folder
 from egrecho_inner.model.options import Window
-from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.runtime.files import replace_folder, working_folder, write_json
 from egrecho_inner.training.callbacks import in_words
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.card import TRAINING, write_card
+from egrecho_inner.training.family import Family
 from egrecho_inner.training.guards.sharding import is_sharded
-from egrecho_inner.training.trainer import WhisperTrainer
+from egrecho_inner.training.trainer import PlanTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +46,11 @@ def set_aside(place: Path, main: bool) -> None:
         logger.info("the run goes on after its end: the result so far is now %s", kept)
 
 
-def save_result(
-    trainer: WhisperTrainer, processor: WhisperProcessor, place: Path, window: Window, about: dict[str, Any]
-) -> None:
+def save_result(trainer: PlanTrainer, place: Path, window: Window, about: dict[str, Any]) -> None:
     """Save the best checkpoint's weights as the result of the run; only the first process does.
 
     Args:
         trainer: After training.
-        processor: Goes into the folder with the model.
         place: The folder.
         window: The input the model was trained with.
         about: What the model card tells (`card.about`).
@@ -63,34 +58,31 @@ def save_result(
     if not trainer.args.should_save:
         return
     source = best_checkpoint(trainer)
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model, family = trainer.accelerator.unwrap_model(trainer.model), trainer.family
     with working_folder(place) as working:
+        made = facts_of_result(trainer, model, source, window, about)
         if isinstance(model, PeftModel):
             for name in ("adapter_config.json", "adapter_model.safetensors"):
                 shutil.copyfile(source / name, working / name)
         else:
             if is_sharded(model):
-                shell = Whisper(model.config)
-                shell.generation_config = model.generation_config
-                model = shell
-            load_weights(model, source)
-            save_folder(model, processor, working, window, trainer.batches.timed)
-        made = facts_of_result(trainer, model, source, window, about)
+                model = family.plain(model)
+            load_weights(model, source, family)
+            family.save(model, working, made)
         write_json(working / TRAINING, made)
         write_card(working)
     logger.info("saved %s", place)
 
 
 def facts_of_result(
-    trainer: WhisperTrainer, model: nn.Module, source: Path, window: Window, about: dict[str, Any]
+    trainer: PlanTrainer, model: nn.Module, source: Path, window: Window, about: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what `training.json` holds: how a result was made, from which checkpoint, and how good that was."""
     return {
+        "family": trainer.family.name,
         "input_window": window,
         "timestamps": trainer.batches.timed,
-        # what an adapter's tensors do not show of the model they belong to
-        "vocab_size": model.config.vocab_size,
-        "num_mel_bins": model.config.num_mel_bins,
+        **trainer.family.facts(model),
         **about,
         "step": trainer.state.global_step,
         "max_steps": trainer.state.max_steps,
@@ -99,7 +91,7 @@ def facts_of_result(
     }
 
 
-def best_checkpoint(trainer: WhisperTrainer) -> Path:
+def best_checkpoint(trainer: PlanTrainer) -> Path:
     """Return the checkpoint of the best development score, or the last one where there is none.
 
     Raises:
@@ -126,7 +118,7 @@ def scores_of(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
+def load_weights(model: nn.Module, folder: Path, family: Family) -> None:
     """Load the weights of a checkpoint into a model, every one accounted for.
 
     Raises:
@@ -135,7 +127,12 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     state: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("model*.safetensors")):
         state |= load_file(file)
+    kept = family.kept(model)
     missing, unexpected = model.load_state_dict(state, strict=False)
-    missing = [name for name in missing if name != "proj_out.weight" and not name.startswith("ctc_head.")]
+    missing = [
+        name
+        for name in missing
+        if name not in family.ties and not name.startswith(family.extras) and (kept is None or name in kept)
+    ]
     if missing or unexpected:
         raise ConfigError(f"{folder}: weights {[*missing, *unexpected][:5]} do not belong to this model")

@@ -15,7 +15,6 @@ import torch
 import transformers
 import yaml
 from torch import nn
-from transformers import WhisperProcessor
 
 from egrecho_inner import __version__
 from egrecho_inner.errors import ConfigError
@@ -64,24 +63,17 @@ def facts_of(config: str, data: str, dev: str | None, model: str, world_size: in
     }
 
 
-def digest_model(model: nn.Module, processor: WhisperProcessor) -> str:
-    """Hash a starting point: its tokenizer, its tensors' names and shapes, and 64 values of each tensor."""
-    found = hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode())
-    add_weights(model, found)
-    return found.hexdigest()[:16]
-
-
-def digest_weights(model: nn.Module) -> str:
-    """Hash what an adapter belongs to: the base's tensors, by names, shapes and 64 values of each."""
+def digest_weights(model: nn.Module, extras: tuple[str, ...] = ()) -> str:
+    """Hash what an adapter belongs to: the base's tensors, by names, shapes and 64 values of each, without `extras`."""
     found = hashlib.sha256()
-    add_weights(model, found)
+    add_weights(model, found, extras)
     return found.hexdigest()[:16]
 
 
-def add_weights(model: nn.Module, found: Any) -> None:
-    """Add a model's tensors to a hash."""
+def add_weights(model: nn.Module, found: Any, extras: tuple[str, ...] = ()) -> None:
+    """Add a model's tensors to a hash, without those whose names begin with `extras`: they are drawn, not loaded."""
     for name, value in model.state_dict().items():
-        if name.startswith("ctc_head."):  # drawn at every start, not loaded
+        if name.startswith(extras):
             continue
         flat = value.detach().reshape(-1)
         sample = flat[:: max(len(flat) // 64, 1)].float().cpu().contiguous()

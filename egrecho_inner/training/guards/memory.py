@@ -10,12 +10,12 @@ import gc
 import os
 import traceback
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
 
 from egrecho_inner.data.batches.options import BatchOptions
+from egrecho_inner.data.batches.tensors import LoadedBatch
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.training.guards import loaders
 from egrecho_inner.training.options import TrainOptions
@@ -58,20 +58,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def named(inputs: dict[str, Any], batch: BatchOptions, step: int | str) -> Iterator[None]:
+def named(loaded: LoadedBatch, batch: BatchOptions, step: int | str) -> Iterator[None]:
     """Turn running out of memory into a line that names the batch.
 
     Raises:
         OutOfMemory: Instead of torch's error.
     """
-    rows, _, frames = inputs["input_features"].shape
-    tokens = inputs["labels"].shape[1]
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(describe(rows, frames / 100, tokens, batch, step), rows) from error
+        text = describe(loaded.rows, loaded.row_seconds, loaded.tokens, batch, step)
+        raise OutOfMemory(text, loaded.rows) from error
 
 
 @contextlib.contextmanager

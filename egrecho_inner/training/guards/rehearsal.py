@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from egrecho_inner.data.audio.device import transform
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.training.guards import memory
 
@@ -20,7 +19,7 @@ def rehearse(trainer: Any) -> None:
     """Run the plan's largest batch.
 
     Args:
-        trainer: A `WhisperTrainer` whose model and optimizer are prepared.
+        trainer: A `PlanTrainer` whose model and optimizer are prepared.
 
     Raises:
         OutOfMemory: It does not fit, on this process or another.
@@ -48,15 +47,14 @@ def rehearse(trainer: Any) -> None:
 
 def run(trainer: Any, largest: Batch) -> None:
     """Hold what a step in the middle of a run holds: the optimizer's moments, gradients, one batch."""
-    inputs, device, model = trainer.batches[largest], trainer.args.device, trainer.model_wrapped
-    ids, _ = inputs.pop("ids"), [inputs.pop(name) for name in ("state", "seconds", "padded_seconds", "skipped")]
-    transform(inputs, trainer.batches.n_mels, device)
-    items = (inputs["labels"] != -100).sum().clamp(min=1)
+    loaded, device, model = trainer.batches[largest], trainer.args.device, trainer.model_wrapped
+    trainer.batches.inputs.to_device(loaded.inputs, device)
+    items = torch.tensor(max(loaded.targets, 1))
     room = 0 if trainer.optimizer.state else memory.moments(trainer.model, trainer.options.optimizer)
-    with memory.named(inputs, trainer.plan.options, "0 (rehearsal)"):
+    with memory.named(loaded, trainer.plan.options, "0 (rehearsal)"):
         moments = torch.empty(room, dtype=torch.uint8, device=device)
-        trainer.encode_frozen(inputs, ids)
+        trainer.encode_frozen(loaded)
     for _ in range(min(trainer.args.gradient_accumulation_steps, 2)):  # the second finds gradients there
         with trainer.accelerator.no_sync(model):
-            trainer.run_batch(model, dict(inputs), items, "0 (rehearsal)")
+            trainer.run_batch(model, loaded, items, "0 (rehearsal)")
     del moments

@@ -2,20 +2,15 @@
 
 In: a model after `accelerator.prepare`, unwrapped. Out: the model itself where it is not sharded, else a copy on each
 process. Decoding a sharded model would need every process at every token: processes with fewer cuts would wait for
-ever. Every Whisper fits one device.
+ever. Whether one process can hold a copy is for the family to know.
 """
 
 import contextlib
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from peft import PeftModel, get_peft_model
 from torch import nn
 from torch.distributed.tensor import DTensor
-
-from egrecho_inner.model.length import LengthEncoder
-from egrecho_inner.model.whisper import Whisper
 
 WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
 """What activation checkpointing of FSDP and torch.compile put into the names of parameters."""
@@ -45,30 +40,20 @@ def plain_name(name: str) -> str:
     return name
 
 
-def unsharded(model: nn.Module) -> nn.Module:
-    """Return the model itself, or a plain copy where it is sharded; every process must call it.
+def unsharded(module: nn.Module, plain: Callable[[nn.Module], nn.Module | None]) -> nn.Module | None:
+    """Return a module itself, or a plain copy where it is sharded; every process must call it.
 
     Args:
-        model: A Whisper or a PeftModel of one, unwrapped.
+        module: The unwrapped model, or a part of it.
+        plain: Builds a module like it (`Family.plain`).
+
+    Returns:
+        In eval mode where it is a copy; None where one process cannot hold it.
     """
-    if not is_sharded(model):
-        return model
-    with torch.random.fork_rng(devices=[]):  # the copy's random weights are drawn and overwritten
-        base = Whisper(model.config)
-        plain = base
-        if isinstance(model, PeftModel):
-            plain = get_peft_model(base, copy.deepcopy(model.peft_config["default"]))
-    base.generation_config = model.generation_config
-    return filled(plain, model).eval()
-
-
-def unsharded_encoder(encoder: nn.Module) -> nn.Module:
-    """Return a Whisper's encoder itself, or a plain copy where it is sharded; every process must call it."""
-    if not is_sharded(encoder):
-        return encoder
-    with torch.random.fork_rng(devices=[]):
-        plain = LengthEncoder(encoder.config)
-    return filled(plain, encoder).requires_grad_(False).eval()
+    if not is_sharded(module):
+        return module
+    like = plain(module)
+    return None if like is None else filled(like, module).eval()
 
 
 def filled(plain: nn.Module, model: nn.Module) -> nn.Module:

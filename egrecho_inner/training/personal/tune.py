@@ -32,6 +32,7 @@ from egrecho_inner.training.personal.recipe import (
     train_options,
     window_options,
 )
+from egrecho_inner.training.whisper_family import WhisperFamily
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,9 @@ def tune(
         settings["lora"] = asdict(lora)
     if policy == "encoder-top":
         settings["top_layers"] = options.top_layers
+    family = WhisperFamily(model, processor, data, window.window)
     place = fit(
-        model, processor, outdir, data, batch, how, window, None, to_yaml(settings),
+        model, family, outdir, data, batch, how, window, None, to_yaml(settings),
         adapt=(lambda found, steps: adapt(found, total_steps=steps)) if adapt else None,
         make_batches=partial(TargetBatches, options=TargetOptions(), seed=options.seed),
     )  # fmt: skip

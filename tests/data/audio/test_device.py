@@ -8,9 +8,10 @@ import torch
 from tiny import speech_cuts, tiny_processor
 
 from egrecho_inner.data.audio.augment import Augmenter
-from egrecho_inner.data.audio.device import log_mel_padded, transform
+from egrecho_inner.data.audio.device import log_mel_padded
 from egrecho_inner.data.audio.features import collate_features, log_mel, num_frames
 from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.log_mel import LogMel, LogMelOnDevice
 from egrecho_inner.data.batches.options import AugmentOptions, MusanOptions, SpecAugmentOptions, VolumeOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.tensors import CutBatches
@@ -43,27 +44,25 @@ def test_waves_of_all_lengths_give_the_same_features(n_mels: int) -> None:
 def batches(manifest: Path, waves: bool) -> CutBatches:
     labels = LabelEncoder(tiny_processor().tokenizer, "en", "transcribe", True)
     options = AugmentOptions(volume=VolumeOptions(1.0), spec_augment=SpecAugmentOptions(probability=0.7, time_warp=5))
-    made = CutBatches(CutList([str(manifest)]), labels, 80, Augmenter(options, 5))
-    if waves:
-        made.hand_over_waves()
-    return made
+    inputs = (LogMelOnDevice if waves else LogMel)(80)
+    return CutBatches(CutList([str(manifest)]), labels, inputs, Augmenter(options, 5))
 
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_batch_is_the_loaders_batch(tmp_path: Path, padded: bool) -> None:
     manifest = speech_cuts(tmp_path, n=6)
     wanted = batches(manifest, False)[Batch(2, np.arange(6), padded)]
-    found = batches(manifest, True)[Batch(2, np.arange(6), padded)]
-    transform(found, 80, CPU)
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
+    made = batches(manifest, True)
+    found = made[Batch(2, np.arange(6), padded)]
+    made.inputs.to_device(found.inputs, CPU)
+    assert found.inputs.keys() == wanted.inputs.keys()
+    for name, value in wanted.inputs.items():
         if name == "input_features":
-            assert (found[name] - value).abs().max() < 1e-3  # float32's rounding at the floor of a quiet frame
-            assert (found[name] - value).abs().mean() < 1e-5
-        elif isinstance(value, torch.Tensor):
-            assert torch.equal(found[name], value), name
+            assert (found.inputs[name] - value).abs().max() < 1e-3  # float32's rounding at the floor of a quiet frame
+            assert (found.inputs[name] - value).abs().mean() < 1e-5
         else:
-            assert found[name] == value, name
+            assert torch.equal(found.inputs[name], value), name
+    assert found[1:] == wanted[1:] and found.padded_seconds == wanted.padded_seconds
 
 
 def test_a_batch_without_a_usable_cut_is_silence(tmp_path: Path) -> None:
@@ -72,15 +71,15 @@ def test_a_batch_without_a_usable_cut_is_silence(tmp_path: Path) -> None:
     def fail(*_: object) -> None:
         raise DataError("broken")
 
-    made.wave = fail
+    made.inputs.load = fail
     batch = made[Batch(0, np.arange(2), False)]
-    transform(batch, 80, CPU)
-    assert batch["input_features"].shape == (1, 80, 100)
-    assert (batch["labels"] == -100).all() and len(batch["skipped"]) == 2
+    made.inputs.to_device(batch.inputs, CPU)
+    assert batch.inputs["input_features"].shape == (1, 80, 100)
+    assert (batch.inputs["labels"] == -100).all() and len(batch.skipped) == 2
 
 
 def test_stored_noise_is_refused(tmp_path: Path) -> None:
     made = batches(speech_cuts(tmp_path, n=2), False)
     made.augmenter.options = AugmentOptions(musan=MusanOptions(cuts="x", stored=True))
     with pytest.raises(ConfigError, match=r"musan\.stored"):
-        made.hand_over_waves()
+        LogMelOnDevice(80).check(made.cuts[0], made.augmenter)

@@ -9,6 +9,7 @@ from lhotse.cut import MonoCut
 from tiny import speech_cut, tiny_processor
 
 from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.log_mel import LogMel
 from egrecho_inner.data.batches.options import DataOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.tensors import CutBatches
@@ -44,8 +45,8 @@ def test_a_null_text_is_no_silence_and_an_empty_one_is_only_where_asked(tmp_path
     cuts = CutList(path)
     cuts.keep_trainable(LABELS, 0.7, no_speech=True)
     assert ids(cuts) == ["u0-0", "u2-0"]
-    batch = CutBatches(CutList(path), LABELS, 80)[Batch(0, [0, 1, 2], False)]
-    assert batch["ids"] == ["u0-0", "u2-0"] and "no transcript" in dict(batch["skipped"])["u1-0"]
+    batch = CutBatches(CutList(path), LABELS, LogMel(80))[Batch(0, [0, 1, 2], False)]
+    assert batch.ids == ["u0-0", "u2-0"] and "no transcript" in dict(batch.skipped)["u1-0"]
 
 
 def test_a_language_the_model_lacks_is_known_before_training_with_count_and_cuts(

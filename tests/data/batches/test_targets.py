@@ -10,6 +10,7 @@ import torch
 from tiny import speech_cut, tiny_processor
 
 from egrecho_inner.data.audio.augment import Augmenter
+from egrecho_inner.data.batches.log_mel import LogMel
 from egrecho_inner.data.batches.options import AugmentOptions, SpeedOptions, TargetOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.targets import TargetBatches, choose
@@ -39,7 +40,7 @@ def cut_of(folder: Path, **teacher: Any) -> Any:
 
 
 def label(cut: Any, labels: LabelEncoder, options: TargetOptions) -> Labels:
-    return TargetBatches([cut], labels, 80, options=options).label(cut, 0)
+    return TargetBatches([cut], labels, LogMel(80), options=options).label(cut, 0)
 
 
 def names(ids: list[int]) -> list[str]:
@@ -90,11 +91,11 @@ def test_a_plain_utterance_has_the_times_of_its_beginning_and_end(tmp_path: Path
 def test_times_are_those_of_the_audio_as_it_is_played(tmp_path: Path, labels: LabelEncoder) -> None:
     options = AugmentOptions(spec_augment=None, speed=SpeedOptions(factors=(1.25,)))
     cuts = [speech_cut(tmp_path, "u", 1.5, "one two"), speech_cut(tmp_path, "long", 29.0, "one")]
-    batches = TargetBatches(cuts, labels, 80, Augmenter(options, 0), options=TargetOptions(timestamps=1.0))
+    batches = TargetBatches(cuts, labels, LogMel(80), Augmenter(options, 0), options=TargetOptions(timestamps=1.0))
     assert names(batches.label(cuts[0], 0).inputs)[-2:] == ["<|0.00|>", "<|1.20|>"]
-    assert batches.features(cuts[0], 0)[1] == 120
+    assert batches.inputs.load(cuts[0], 0, batches.augmenter)[1] == 120
     slow = AugmentOptions(spec_augment=None, speed=SpeedOptions(factors=(0.9,)))
-    batches = TargetBatches(cuts, labels, 80, Augmenter(slow, 0), options=TargetOptions(timestamps=1.0))
+    batches = TargetBatches(cuts, labels, LogMel(80), Augmenter(slow, 0), options=TargetOptions(timestamps=1.0))
     assert names(batches.label(cuts[1], 0).inputs)[-1] == "<|29.00|>", "it would be over 30 s, and keeps its speed"
 
 
@@ -104,9 +105,11 @@ def test_timestamps_that_no_cut_has_are_reported(
     logging.getLogger("egrecho_inner").propagate = True
     with caplog.at_level(logging.WARNING, logger="egrecho_inner"):
         for cut, source in ((cut_of(tmp_path), "teacher"), (speech_cut(tmp_path, "v", 1.0, "one"), "reference")):
-            TargetBatches([cut], labels, 80, options=TargetOptions(source, timestamps=1.0))
+            TargetBatches([cut], labels, LogMel(80), options=TargetOptions(source, timestamps=1.0))
         assert not caplog.text
-        TargetBatches([cut_of(tmp_path, segments=[])], labels, 80, options=TargetOptions("teacher", timestamps=0.2))
+        TargetBatches(
+            [cut_of(tmp_path, segments=[])], labels, LogMel(80), options=TargetOptions("teacher", timestamps=0.2)
+        )
     assert "targets.timestamps 0.2 has no effect: none of 1 cuts" in caplog.text
 
 
@@ -146,17 +149,17 @@ def test_no_choice_makes_more_tokens_than_the_decoder_has_places(tmp_path: Path,
 
 def test_the_true_transcript_stands_beside(tmp_path: Path, labels: LabelEncoder) -> None:
     cuts = [cut_of(tmp_path), cut_of(tmp_path, text="won")]
-    batches = TargetBatches(cuts, labels, 80, options=TargetOptions("teacher"), beside_reference=True)
+    batches = TargetBatches(cuts, labels, LogMel(80), options=TargetOptions("teacher"), beside_reference=True)
     batch = batches[Batch(0, np.array([0, 1]), False)]
-    said = [labels.decode(row[row >= 0].tolist()) for row in batch["reference_labels"]]
+    said = [labels.decode(row[row >= 0].tolist()) for row in batch.inputs["reference_labels"]]
     assert said == ["one two", "one two"]
-    assert [labels.decode(row[row >= 0].tolist()) for row in batch["labels"]] == ["won too", "won"]
+    assert [labels.decode(row[row >= 0].tolist()) for row in batch.inputs["labels"]] == ["won too", "won"]
     # a batch of which nothing can be used still has all its tensors
     nothing = TargetBatches(
-        [speech_cut(tmp_path, "v", 1.0)], labels, 80, options=TargetOptions("teacher"), beside_reference=True
+        [speech_cut(tmp_path, "v", 1.0)], labels, LogMel(80), options=TargetOptions("teacher"), beside_reference=True
     )[Batch(0, np.array([0]), False)]
-    assert nothing["reference_labels"].shape == (1, 1)
-    assert torch.equal(nothing["labels"], torch.tensor([[IGNORED]]))
+    assert nothing.inputs["reference_labels"].shape == (1, 1)
+    assert torch.equal(nothing.inputs["labels"], torch.tensor([[IGNORED]]))
 
 
 def test_probabilities_are_checked() -> None:

@@ -16,9 +16,10 @@ from transformers import WhisperFeatureExtractor
 from egrecho_inner.compute_features import compute_features
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.log_mel import LogMel
 from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.data.batches.plan import Batch, BatchPlan
-from egrecho_inner.data.batches.tensors import CutBatches, PlanSampler, make_loader
+from egrecho_inner.data.batches.tensors import CutBatches, LoadedBatch, PlanSampler, make_loader
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.constants import IGNORED
 from egrecho_inner.text.labels import LabelEncoder
@@ -31,8 +32,8 @@ def write(path: Path, cuts: list[MonoCut | MixedCut]) -> str:
     return str(path)
 
 
-def batch_of(cuts: CutList, padded: bool = False, n_mels: int = 80) -> dict:
-    return CutBatches(cuts, LABELS, n_mels)[Batch(0, np.arange(len(cuts)), padded)]
+def batch_of(cuts: CutList, padded: bool = False, n_mels: int = 80) -> LoadedBatch:
+    return CutBatches(cuts, LABELS, LogMel(n_mels))[Batch(0, np.arange(len(cuts)), padded)]
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ def test_a_batch_of_30_s_is_what_transformers_makes_of_the_waves(manifests) -> N
         cuts = CutList(path)
         assert cuts[0].has_features == (path == paths[1])
         batch = batch_of(cuts, padded=True, n_mels=n_mels)
-        assert batch["input_features"].shape == (6, n_mels, 3000) and "attention_mask" not in batch
-        assert (batch["input_features"] - expected).abs().max() <= precision
-        assert batch["padded_seconds"] == 6 * 30
+        assert batch.inputs["input_features"].shape == (6, n_mels, 3000) and "attention_mask" not in batch.inputs
+        assert (batch.inputs["input_features"] - expected).abs().max() <= precision
+        assert batch.padded_seconds == 6 * 30
 
 
 def test_a_batch_of_its_own_length_is_the_same_frames_and_masks_the_rest(manifests) -> None:
@@ -73,26 +74,26 @@ def test_a_batch_of_its_own_length_is_the_same_frames_and_masks_the_rest(manifes
         cuts = CutList(path)
         batch = batch_of(cuts, n_mels=n_mels)
         frames = [(cuts[i].num_samples + 80) // 160 for i in range(6)]
-        assert batch["attention_mask"].sum(1).tolist() == frames
-        assert batch["input_features"].shape == (6, n_mels, max(frames)) and len(set(frames)) > 1
+        assert batch.inputs["attention_mask"].sum(1).tolist() == frames
+        assert batch.inputs["input_features"].shape == (6, n_mels, max(frames)) and len(set(frames)) > 1
         for row, length in enumerate(frames):
-            assert batch["attention_mask"][row, :length].all()
-            own = batch["input_features"][row, :, :length]
+            assert batch.inputs["attention_mask"][row, :length].all()
+            own = batch.inputs["input_features"][row, :, :length]
             assert (own - expected[row, :, :length]).abs().max() <= precision
-        assert batch["seconds"] == pytest.approx(sum(cut.duration for cut in CutSet.from_file(path)))
+        assert batch.seconds == pytest.approx(sum(cut.duration for cut in CutSet.from_file(path)))
 
 
 def test_labels_of_a_batch_are_those_of_its_cuts(waves) -> None:
     cuts = CutList(waves)
     batch = batch_of(cuts)
-    assert batch["ids"] == [cuts[i].id for i in range(6)] and batch["skipped"] == []
+    assert batch.ids == [cuts[i].id for i in range(6)] and batch.skipped == []
     for row in range(6):
         spoken = cuts[row].supervisions[0]
         own = LABELS.encode(spoken.text, spoken.language)
         size = len(own.inputs)
-        assert batch["decoder_input_ids"][row, :size].tolist() == own.inputs
-        assert batch["labels"][row, :size].tolist() == own.targets
-        assert set(batch["labels"][row, size:].tolist()) <= {IGNORED}
+        assert batch.inputs["decoder_input_ids"][row, :size].tolist() == own.inputs
+        assert batch.inputs["labels"][row, :size].tolist() == own.targets
+        assert set(batch.inputs["labels"][row, size:].tolist()) <= {IGNORED}
 
 
 def broken_ones(folder: Path) -> list[MonoCut]:
@@ -112,12 +113,12 @@ def test_a_broken_cut_is_skipped_with_its_reason_and_the_batch_goes_on(tmp_path)
     good = [speech_cut(tmp_path, f"good{i}", 1.0 + i / 10, "one two", seed=i) for i in range(2)]
     broken = broken_ones(tmp_path)
     batch = batch_of(CutList(write(tmp_path / "cuts.jsonl", [*broken[:2], good[0], *broken[2:], good[1]])))
-    assert batch["ids"] == ["good0-0", "good1-0"]
+    assert batch.ids == ["good0-0", "good1-0"]
     alone = batch_of(CutList(write(tmp_path / "good.jsonl", good)))
     for name in ("input_features", "attention_mask", "decoder_input_ids", "labels"):
-        assert torch.equal(batch[name], alone[name]), name
-    assert batch["seconds"] == alone["seconds"] and batch["padded_seconds"] == alone["padded_seconds"]
-    reasons = dict(batch["skipped"])
+        assert torch.equal(batch.inputs[name], alone.inputs[name]), name
+    assert batch.seconds == alone.seconds and batch.padded_seconds == alone.padded_seconds
+    reasons = dict(batch.skipped)
     assert list(reasons) == ["missing-0", "short-0", "nan-0", "foreign-0", "special-0"]
     for name, words in (("short", "0.250 s where the cut says 1.000 s"), ("nan", "NaN"), ("foreign", "'Klingon'")):
         assert words in reasons[f"{name}-0"]
@@ -128,11 +129,14 @@ def test_a_broken_cut_is_skipped_with_its_reason_and_the_batch_goes_on(tmp_path)
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_batch_of_broken_cuts_only_has_a_shape_but_no_target(tmp_path, padded: bool) -> None:
     batch = batch_of(CutList(write(tmp_path / "cuts.jsonl", broken_ones(tmp_path))), padded)
-    assert batch["ids"] == [] and batch["seconds"] == 0 and len(batch["skipped"]) == 5
+    assert batch.ids == [] and batch.seconds == 0 and len(batch.skipped) == 5
     assert (
-        batch["input_features"].shape == (1, 80, 3000 if padded else 100) and batch["input_features"].isfinite().all()
+        batch.inputs["input_features"].shape == (1, 80, 3000 if padded else 100)
+        and batch.inputs["input_features"].isfinite().all()
     )
-    assert (batch["labels"] == IGNORED).all() and batch["decoder_input_ids"].shape == batch["labels"].shape
+    assert (batch.inputs["labels"] == IGNORED).all() and batch.inputs["decoder_input_ids"].shape == batch.inputs[
+        "labels"
+    ].shape
 
 
 def lined_up(folder: Path, seconds: list[float], texts: list[str | None]) -> list[MonoCut]:
@@ -207,7 +211,7 @@ def test_features_of_other_mel_bins_are_refused_before_training(manifests) -> No
     n_mels, _, stored = manifests
     other = 208 - n_mels
     with pytest.raises(DataError, match=f"have {n_mels} mel bins, the model needs {other}; make them again"):
-        CutBatches(CutList(stored), LABELS, other)
+        CutBatches(CutList(stored), LABELS, LogMel(other))
 
 
 def test_a_mix_is_heard_even_if_its_parts_have_features(manifests, tmp_path) -> None:
@@ -215,21 +219,21 @@ def test_a_mix_is_heard_even_if_its_parts_have_features(manifests, tmp_path) -> 
     first, second = list(CutSet.from_file(stored))[:2]
     mixed = first.mix(second, offset_other_by=0.2, snr=10)
     batch = batch_of(CutList(write(tmp_path / "mixed.jsonl", [mixed])), padded=True, n_mels=n_mels)
-    assert batch["skipped"] == []
+    assert batch.skipped == []
     wave = load_audio(mixed)
     expected = WhisperFeatureExtractor(feature_size=n_mels)(wave, sampling_rate=16000, return_tensors="pt")
-    assert (batch["input_features"] - expected.input_features).abs().max() <= 1e-4
+    assert (batch.inputs["input_features"] - expected.input_features).abs().max() <= 1e-4
 
 
-def same(one: dict, other: dict) -> bool:
-    tensors = [torch.equal(one[k], other[k]) for k in one if isinstance(one[k], torch.Tensor)]
-    return one.keys() == other.keys() and all(tensors) and one["ids"] == other["ids"]
+def same(one: LoadedBatch, other: LoadedBatch) -> bool:
+    tensors = [torch.equal(one.inputs[k], other.inputs[k]) for k in one.inputs]
+    return one.inputs.keys() == other.inputs.keys() and all(tensors) and one.ids == other.ids
 
 
 def test_workers_and_resuming_change_no_batch_and_the_global_random_state_is_left_alone(waves) -> None:
     cuts = CutList(waves)
     plan = BatchPlan(cuts.durations, BatchOptions(max_duration=4.0), seed=3)
-    batches = CutBatches(cuts, LABELS, 80)
+    batches = CutBatches(cuts, LABELS, LogMel(80))
     expected = [batches[batch] for batch in islice(plan.batches(), 9)]
     start = {"step": 0}
     for workers, step in ((0, 0), (1, 0), (0, 4), (1, 4)):
@@ -247,7 +251,10 @@ def test_processes_of_a_run_load_different_cuts(waves) -> None:
     cuts = CutList(waves)
     plan = BatchPlan(cuts.durations, BatchOptions(max_duration=None, batch_size=1), world_size=2)
     ranks = [
-        [batch["ids"] for batch in islice(make_loader(CutBatches(cuts, LABELS, 80), PlanSampler(plan, r, int), 0), 3)]
+        [
+            batch.ids
+            for batch in islice(make_loader(CutBatches(cuts, LABELS, LogMel(80)), PlanSampler(plan, r, int), 0), 3)
+        ]
         for r in range(2)
     ]
     assert sorted(name for ids in ranks for each in ids for name in each) == sorted(
@@ -262,5 +269,5 @@ def test_a_wave_just_under_30_s_fills_the_window(tmp_path) -> None:
     cuts = CutList(write(tmp_path / "cuts.jsonl", [cut]))
     cuts.keep_trainable(LABELS, 0.0)
     batch = batch_of(cuts)
-    assert batch["input_features"].shape == (1, 80, 3000) and batch["attention_mask"].all()
-    assert (batch["input_features"] - expected_features(cuts, 80)).abs().max() <= 1e-5
+    assert batch.inputs["input_features"].shape == (1, 80, 3000) and batch.inputs["attention_mask"].all()
+    assert (batch.inputs["input_features"] - expected_features(cuts, 80)).abs().max() <= 1e-5
