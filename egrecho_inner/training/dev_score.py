@@ -16,13 +16,14 @@ from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import DataOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.tensors import CutBatches
-from egrecho_inner.errors import DataError
+from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.options import Window
 from egrecho_inner.results.references import reference_in
 from egrecho_inner.results.scores import overall_metric, score_set
 from egrecho_inner.runtime.devices import exact_device
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.training.family import Family
+from egrecho_inner.training.guards.sharding import is_sharded
 from egrecho_inner.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -54,23 +55,30 @@ class DevScorer:
             self.cuts.keep_trainable(family.labels, 1.0, no_speech=data.no_speech, longest=longest)
             self.cuts.draw(data.dev_limit, train.seed)
             languages = [code or data.language for code in self.cuts.languages]
-        self.metric = "loss" if train.metric == "loss" else overall_metric(languages or [data.language], train.metric)
+        metric = "loss" if family.recognize is None and train.metric == "auto" else train.metric
+        self.metric = metric if metric == "loss" else overall_metric(languages or [data.language], metric)
+        if self.metric != "loss" and family.recognize is None:
+            raise ConfigError(f"train.metric {metric}: {family.name} cannot decode; set it to loss")
 
-    def __call__(self, model: nn.Module, decode: bool = True) -> dict[str, float]:
+    def __call__(self, model: nn.Module) -> dict[str, float]:
         """Return the scores by name; every process calls it.
 
         Args:
-            model: Of the family.
-            decode: Whether each process has a model that it can decode with; False where it is sharded.
+            model: Of the family; one that is sharded is scored by its loss alone.
+
+        Raises:
+            ConfigError: An error rate is wanted of a sharded model: each process would decode other cuts, and wait.
         """
         if self.cuts is None:
             return {}
-        was_training = model.training
+        was_training, sharded = model.training, is_sharded(model)
         model.eval()
         with torch.no_grad():
-            scores = {"loss": self.loss(model, together=not decode)}
+            scores = {"loss": self.loss(model, together=sharded)}
             if self.metric != "loss":
-                scores |= self.error_rate(model) if decode else {self.metric: scores["loss"]}
+                if sharded:
+                    raise ConfigError(f"train.metric {self.metric}: one process cannot hold this model; set it to loss")
+                scores |= self.error_rate(model)
         model.train(was_training)
         return scores | {"cuts": len(self.cuts)}
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from egrecho_inner.runtime.files import write_json
 from egrecho_inner.training.callbacks import Tally
 from egrecho_inner.training.checkpoints import best
@@ -14,7 +16,7 @@ from egrecho_inner.training.guards import memory, sharding
 from egrecho_inner.training.guards.stops import Stops
 from egrecho_inner.training.saving import SavingTrainer
 
-Evaluate = Callable[..., dict[str, float]]
+Evaluate = Callable[[nn.Module], dict[str, float]]
 """Scores the model on the development cuts: names without `eval_` to values; every process calls it."""
 
 
@@ -78,7 +80,7 @@ class EvaluatingTrainer(SavingTrainer):
                 sharded = self.accelerator.unwrap_model(self.model)
                 model = sharding.unsharded(sharded, self.family.plain)
                 with self.accelerator.autocast():  # a copy of a sharded model has none of its own
-                    found = self.score(model or sharded, decode=model is not None)
+                    found = self.score(sharded if model is None else model)
                 scores = {f"eval_{name}": value for name, value in found.items()}
             runtime = time.perf_counter() - began
             cuts = scores.pop("eval_cuts", 0)

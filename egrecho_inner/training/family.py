@@ -66,8 +66,10 @@ class Family(Protocol):
 
     def recognize(
         self, model: nn.Module, cuts: CutList, positions: Iterable[int], batch_seconds: float | None = None
-    ) -> Iterable[Hypothesis] | None:
-        """Decode some cuts greedily, for the development error rate; None where this family cannot: the loss decides.
+    ) -> Iterable[Hypothesis]:
+        """Decode some cuts greedily, for the development error rate.
+
+        A family that cannot has `recognize = None`: then the loss decides which checkpoint is the best.
 
         Args:
             model: In eval mode, on its device.

@@ -100,6 +100,16 @@ def test_parts_are_the_familys(cuts: Path, tmp_path: Path) -> None:
         train(cuts, tmp_path / "cache", None, encoder_cache_gb=1)
 
 
+def test_a_family_that_cannot_decode_is_scored_by_its_loss(
+    cuts: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyFamily, "recognize", None)
+    with pytest.raises(ConfigError, match="Toy CTC cannot decode; set it to loss"):
+        train(cuts, tmp_path / "wer", dev)
+    final = train(cuts, tmp_path / "auto", dev, metric="auto", max_steps=2)
+    assert set(json.loads((final / "training.json").read_text())["scores"]) >= {"eval_loss", "eval_measure"}
+
+
 def test_only_whispers_own_files_know_whisper() -> None:
     folder, found = Path(training.__file__).parent, {}
     for path in folder.rglob("*.py"):
