@@ -2,7 +2,7 @@
 # Fine-tune Whisper and evaluate it.
 #
 #   bash finetune.sh --is_lora false                                   # all weights of openai/whisper-small
-#   bash finetune.sh --model_name exp/models/whisper-small --nproc 2   # a local folder, two processes (GPUs)
+#   bash finetune.sh --model exp/models/whisper-small --nproc 2   # a local folder, two processes (GPUs)
 #   bash finetune.sh --stage -1 --stop_stage -1                        # how good is the untouched model?
 #
 # Stages, --stage to --stop_stage (0 to 1):
@@ -10,7 +10,7 @@
 #    0  train                                             -> EXP/full or EXP/lora
 #    1  merge the adapter (--is_lora true), evaluate      -> EXP/full/eval or EXP/lora/eval
 #
-#   --model_name NAME      hub id or folder of the model to start from
+#   --model NAME           hub id or folder of the model to start from
 #   --is_lora BOOL         an adapter (true) or all weights (false)
 #   --prefix NAME          of the manifests prepare.sh wrote; sets the three below
 #   --train_cuts FILE      --dev_cuts FILE      --test_cuts FILE      without val or test they are left out:
@@ -27,7 +27,7 @@ set -euo pipefail
 
 stage=0
 stop_stage=1
-model_name=openai/whisper-small
+model=openai/whisper-small
 is_lora=true
 prefix=aishell_vi
 train_cuts=
@@ -53,7 +53,7 @@ cuts_of() {
 train_cuts=$(cuts_of "$train_cuts" train)
 dev_cuts=$(cuts_of "$dev_cuts" val)
 test_cuts=$(cuts_of "$test_cuts" test)
-exp=${exp:-exp/$(basename "$model_name")}
+exp=${exp:-exp/$(basename "$model")}
 method=full
 if [ "$is_lora" = true ]; then method=lora; fi
 run=$exp/$method
@@ -61,10 +61,10 @@ use_processes "$nproc" "$deepspeed"  # DeepSpeed looks for MPI where no launcher
 
 training=(-c config/train.yaml -c "config/$method.yaml")
 for file in $config; do training+=(-c "$file"); done
-training+=(--model.path "$model_name" --data.train "[$train_cuts]" --outdir "$run")
+training+=(--model "$model" --data.train "[$train_cuts]" --out "$run")
 evaluating=(-c config/eval.yaml)
 for file in $eval_config; do evaluating+=(-c "$file"); done
-merging=(--base "$model_name" --cuts "${dev_cuts:-$train_cuts}")
+merging=(--base "$model" --cuts "${dev_cuts:-$train_cuts}")
 if [ -n "$dev_cuts" ]; then training+=(--data.dev "[$dev_cuts]"); fi
 if [ -n "$deepspeed" ]; then training+=(--train.deepspeed "$deepspeed"); fi
 if [ -n "$language" ]; then
@@ -81,14 +81,14 @@ evaluate() {
   if [ -z "$test_cuts" ]; then
     log "no test set: evaluated on $dev_cuts, which chose the best checkpoint, so the error rate is a little too good"
   fi
-  "${launch[@]}" -m egrecho_inner.evaluation "${evaluating[@]}" --model_path "$1" --cuts "$evaluated" --outdir "$2"
+  "${launch[@]}" -m egrecho_inner.evaluation "${evaluating[@]}" --model "$1" --cuts "$evaluated" --out "$2"
   egrecho report-scores "$2" --out "$2/report.html"
 }
 
 if at_stage -1; then
   [ -n "$evaluated" ] || die "neither ${prefix}_cuts_test nor ${prefix}_cuts_val is there to evaluate on; give --test_cuts FILE"
-  log "stage -1: evaluate the untouched $model_name"
-  evaluate "$model_name" "$exp/orig/eval"
+  log "stage -1: evaluate the untouched $model"
+  evaluate "$model" "$exp/orig/eval"
 fi
 
 if at_stage 0; then

@@ -120,7 +120,7 @@ def start(manifest: Path, processes: int, folder: Path) -> Start:
     with tempfile.TemporaryDirectory(dir=folder) as outdir:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         arguments = {
-            "model.path": folder / "model", "model.size": "nano", "data.train": manifest, "outdir": Path(outdir, "run"),
+            "model.path": folder / "model", "model.size": "nano", "data.train": manifest, "out": Path(outdir, "run"),
             "batch.max_duration": 60, "train.max_steps": 10_000, "train.workers": 1, "train.rehearse": "false",
         }  # fmt: skip
         command = [sys.executable, *(launcher if processes > 1 else []), str(ROOT / "egrecho_inner/full.py")]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Average the weights of several models: the last checkpoints of a run, or a base and its fine-tuned model.
 
-    egrecho average exp/mine/full --last 5 --outdir exp/mine/full/averaged
-    egrecho average openai-whisper-small/ exp/mine/full/final --weights '[0.3, 0.7]' --outdir exp/mine/full/between
+    egrecho average exp/mine/full --last 5 --out exp/mine/full/averaged
+    egrecho average openai-whisper-small/ exp/mine/full/final --weights '[0.3, 0.7]' --out exp/mine/full/between
 
 In: model folders, or one run folder. Out: a complete model folder with a card. Left out: choosing the weights;
 `egrecho eval` on the sets that matter shows what each choice costs.
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 def average(
     models: list[str],
-    outdir: str,
+    out: str,
     weights: list[float] | None = None,
     last: PositiveInt = 5,
     processor: str | None = None,
@@ -33,7 +33,7 @@ def average(
 
     Args:
         models: Two or more model folders, or one run folder (exp/NAME), whose newest checkpoints are taken.
-        outdir: Folder of the model to write; it must be new or empty.
+        out: Folder of the model to write; it must be new or empty.
         weights: One for each model, with the sum 1; equal ones if not given.
         last: Checkpoints of a run folder to take.
         processor: Folder of tokenizer and feature extractor; that of the first model or of the run's result if not
@@ -55,14 +55,14 @@ def average(
         raise ConfigError(f"--weights has {len(shares)} values for {len(folders)} models; give one for each")
     if abs(sum(shares) - 1) > 1e-6:
         raise ConfigError(f"--weights add up to {sum(shares):g}; expected 1")
-    out = Path(outdir)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists; give a new folder to --outdir")
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} exists; give a new folder to --out")
     source = processor or str(processor_folder(folders[0], Path(models[0])))
     found = load_processor(source)
     model = load_model(str(folders[0]))
     model.load_state_dict(average_weights(folders, shares), strict=False)  # tied tensors are stored once
-    with working_folder(out) as working:
+    with working_folder(folder) as working:
         window = window_of(load_model(source)) if (Path(source) / "config.json").is_file() else window_of(model)
         save_folder(model, found, working, window)
         made = {
@@ -74,7 +74,7 @@ def average(
         write_card(working)
     for folder, share in zip(folders, shares, strict=True):
         logger.info("%.3f of %s", share, folder)
-    logger.info("saved the average in %s", out)
+    logger.info("saved the average in %s", folder)
 
 
 def checkpoints_of(run_folder: Path, last: int) -> list[Path]:

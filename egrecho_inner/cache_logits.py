@@ -36,7 +36,7 @@ PUBLISHED = TargetOptions(text="teacher", timestamps=0.2, previous=0.2)
 
 def cache_logits(
     cuts: str,
-    outdir: str,
+    out: str,
     teacher: str,
     targets: TargetOptions = PUBLISHED,
     language: str | None = None,
@@ -54,7 +54,7 @@ def cache_logits(
 
     Args:
         cuts: The manifest that will be trained on.
-        outdir: Where to.
+        out: Where to.
         teacher: Folder or hub id.
         targets: What is learned for a cut, as in the training.
         language: Of cuts that name none.
@@ -72,7 +72,7 @@ def cache_logits(
     from egrecho_inner.decoding.resumable import choose_place, model_digest, processes, wait
     from egrecho_inner.decoding.teacher_logits import LogitWriter
 
-    index, folder = CutIndex(cuts), Path(outdir)
+    index, folder = CutIndex(cuts), Path(out)
     facts = {"teacher": model_digest(teacher), "cuts": index.digest, "targets": vars(targets), "language": language}
     facts |= {"task": task, "k": top_k, "temperature": temperature, "window": window, "shard_size": shard_size}
     check_folder(folder, facts)
@@ -86,7 +86,7 @@ def cache_logits(
             if job.begin(writer.is_usable):
                 write_json(folder / BEGUN, facts)
             else:
-                logger.info("%s is there already%s", outdir, "; what was left out still fails" * job.has_faults())
+                logger.info("%s is there already%s", out, "; what was left out still fails" * job.has_faults())
         wait()
         if job.is_finished():
             return
@@ -98,10 +98,10 @@ def cache_logits(
             ledger = job.collect(Ledger(folder / "skipped.jsonl"), max_skip_ratio, str(folder))
             job.finalize(lambda: facts | {"shards": len(job.shards)})
             (folder / BEGUN).unlink()
-            print(f"{outdir}: {ledger.summary(job.total, 'cuts')}; {top_k} tokens a target")
+            print(f"{out}: {ledger.summary(job.total, 'cuts')}; {top_k} tokens a target")
 
 
-cache_logits.positional = ["cuts", "outdir"]
+cache_logits.positional = ["cuts", "out"]
 
 
 def check_folder(folder: Path, facts: dict[str, Any]) -> None:

@@ -26,7 +26,17 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from egrecho_inner.config_help import help_text
-from egrecho_inner.config_keys import Given, Key, check_options, check_yaml, legal_keys, missing, read_yaml
+from egrecho_inner.config_keys import (
+    Given,
+    Key,
+    check_options,
+    check_yaml,
+    legal_keys,
+    missing,
+    read_yaml,
+    rename_keys,
+    rename_options,
+)
 from egrecho_inner.config_types import PositiveInt, accepts, checked, choices_of, describe
 from egrecho_inner.errors import ConfigError, MachineError, UserError
 from egrecho_inner.runtime import progress
@@ -133,19 +143,31 @@ def parse(function: Callable[..., Any], argv: list[str], prog: str | None = None
         print(help_text(function, keys, prog or Path(sys.argv[0]).name))
         sys.exit(0)
     files = config_files(argv)
-    options = join_lists(spell_out(function, place_positionals(function, argv[2 * len(files) :])), keys)
+    options = spell_out(function, place_positionals(function, argv[2 * len(files) :]))
+    options = join_lists(rename_options(options, keys), keys)
     given = [each for path in files for each in check_yaml(path, keys)] + check_options(options, keys)
     for each in given:
         if each.place and each.key in getattr(function, "command_line_only", []) and each.value:
             raise ConfigError(f"{each.place}: {each.key} names code that is run; give it on the command line only")
-    # a file of comments only is a legal delta, which jsonargparse would refuse
-    configs = [word for path in files if read_yaml(path) is not None for word in ("--config", path)]
+    configs = [word for path in files if (text := config_text(path, keys)) for word in ("--config", text)]
     parser = build_parser(function)
     try:
         instantiated = vars(parser.instantiate(parser.parse_args(configs + options)))
         return {name: checked(name, instantiated[name], key.hint) for name, key in keys.items() if "." not in name}
     except (argparse.ArgumentError, ConfigError, ValueError) as error:  # ValueError around a ConfigError of a group
         raise ConfigError(reason(error, keys, given)) from error
+
+
+def config_text(path: str, keys: dict[str, Key]) -> str | None:
+    """Return what to give to jsonargparse for a YAML file: its path, its content where keys have former names.
+
+    A file of comments only is None: it is a legal delta, which jsonargparse would refuse.
+    """
+    content = read_yaml(path)
+    if content is None:
+        return None
+    renamed = rename_keys(content, keys)
+    return path if list(renamed) == list(content) else to_yaml(renamed)
 
 
 def build_parser(function: Callable[..., Any]) -> ArgumentParser:

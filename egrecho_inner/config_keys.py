@@ -19,6 +19,8 @@ from egrecho_inner.errors import ConfigError
 
 Kind = Literal["value", "group", "group or null"]
 REQUIRED = inspect.Parameter.empty
+FORMER = {"model_path": "model", "outdir": "out"}
+"""Other names of options that every program takes: those of the specification, and of configurations of old runs."""
 
 
 class Key(NamedTuple):
@@ -74,6 +76,36 @@ def defaults_of(owner: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
+def current_name(name: str, keys: dict[str, Key]) -> str:
+    """Return the legal key that a name stands for, or the name where there is none.
+
+    A group with a path takes its path for all of it: `--model X` is `--model.path X` where the model has options.
+    """
+    name = name if name in keys else FORMER.get(name, name)
+    return f"{name}.path" if name in keys and keys[name].kind != "value" and f"{name}.path" in keys else name
+
+
+def rename_options(argv: list[str], keys: dict[str, Key]) -> list[str]:
+    """Write the options of a command line by their current names; a group that is given as a mapping stays one."""
+    renamed = []
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
+        option, equals, value = word.partition("=")
+        name = option.removeprefix("--")
+        given = (value if equals else following).strip()
+        mapping = given.startswith("{") or given == "null"
+        if option.startswith("--") and not (name in keys and mapping):
+            word = f"--{current_name(name, keys)}{equals}{value}"
+        renamed.append(word)
+    return renamed
+
+
+def rename_keys(content: Any, keys: dict[str, Key]) -> Any:
+    """Write the top keys of a YAML file's content by their current names."""
+    if not isinstance(content, dict):
+        return content
+    return {FORMER.get(name, name) if name not in keys else name: value for name, value in content.items()}
+
+
 def check_yaml(path: str, keys: dict[str, Key]) -> list[Given]:
     """Return what a YAML file gives, and refuse what jsonargparse would read wrongly in silence."""
     content = read_yaml(path)
@@ -87,7 +119,9 @@ def check_yaml(path: str, keys: dict[str, Key]) -> list[Given]:
 
     def walk(node: yaml.MappingNode, content: dict[str, Any], prefix: str) -> None:
         for key_node, value in node.value:
-            name, place = f"{prefix}{key_node.value}", f"{path}:{key_node.start_mark.line + 1}"
+            place = f"{path}:{key_node.start_mark.line + 1}"
+            name = f"{prefix}{key_node.value}"
+            name = FORMER.get(name, name) if name not in keys else name
             if name not in keys:
                 raise ConfigError(f"{place}: {unknown(name, keys)}")
             if name in given:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Train a student on a teacher's text and a teacher's probabilities.
 
-    egrecho distil -c config/train.yaml -c egs/distil/large_v3.yaml --model.path exp/distil/init \\
-      --teacher openai/whisper-large-v3 --data.train exp/distil/labels/packed.jsonl.gz --outdir exp/distil/student
+    egrecho distil -c config/train.yaml -c egs/distil/large_v3.yaml --model exp/distil/init \\
+      --teacher openai/whisper-large-v3 --data.train exp/distil/labels/packed.jsonl.gz --out exp/distil/student
     egrecho launch --standalone --nproc_per_node 2 distil ...    # two GPUs; torchrun and accelerate launch do it too
 """
 
@@ -29,7 +29,7 @@ def distil(
     model: ModelOptions,
     teacher: str,
     data: DataOptions,
-    outdir: str,
+    out: str,
     kd: KdOptions = KdOptions(),
     targets: TargetOptions = PUBLISHED,
     batch: BatchOptions = BatchOptions(),
@@ -45,7 +45,7 @@ def distil(
         model: Where the student comes from, usually `egrecho init-student`.
         teacher: Folder or hub id of the teacher.
         data: What is trained on; its training cuts carry the teacher's text.
-        outdir: The run folder; the same command continues what stopped there.
+        out: The run folder; the same command continues what stopped there.
         kd: What the loss is made of.
         targets: What is learned for a cut.
         batch: How cuts are put together.
@@ -78,7 +78,7 @@ def distil(
     beside_reference = kd.reference_weight > 0
     family = WhisperFamily(student, processor, data, window.window)
     fit(
-        student, family, Path(outdir), data, batch, train, window, augment, config, allow=allow,
+        student, family, Path(out), data, batch, train, window, augment, config, allow=allow,
         make_batches=partial(
             TargetBatches, options=targets, seed=train.seed, beside_reference=beside_reference, cache=cache
         ),

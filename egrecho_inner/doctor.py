@@ -2,7 +2,7 @@
 """`egrecho doctor`: machine, data, model and configuration looked at together, before an hour is spent.
 
     egrecho doctor                                                              # this machine
-    egrecho doctor -c config/train.yaml -c config/full.yaml --model.path MODEL --data.train '[CUTS]' --outdir exp/run
+    egrecho doctor -c config/train.yaml -c config/full.yaml --model MODEL --data.train '[CUTS]' --out exp/run
 
 Takes what `full` takes, and with `--lora.r 32` or config/lora.yaml what `lora` takes. Prints one table; the exit code
 is that of the first thing that will not do: 2 configuration, 3 data, 4 model, 5 machine.
@@ -38,7 +38,7 @@ COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 def doctor(
     model: ModelOptions | None = None,
     data: DataOptions | None = None,
-    outdir: str = "exp",
+    out: str = "exp",
     lora: LoraOptions | None = None,
     batch: BatchOptions = BatchOptions(),
     train: TrainOptions = TrainOptions(),
@@ -53,7 +53,7 @@ def doctor(
     Args:
         model: Where the model comes from; not given, neither it nor the data are looked at.
         data: What is to be trained on.
-        outdir: The run folder, for the disk.
+        out: The run folder, for the disk.
         lora: The adapter; not given, all weights are trained.
         batch: How cuts are put together.
         train: How the model is to be trained.
@@ -64,9 +64,9 @@ def doctor(
         json: Print JSON instead of the table.
     """
     if data is not None and model is None:
-        raise ConfigError("data is given without a model; give --model.path, whose tokens and mels the data must fit")
+        raise ConfigError("data is given without a model; give --model, whose tokens and mels the data must fit")
     found = []
-    for check in look(model, data, outdir, lora, batch, train, window, targets, mfu):
+    for check in look(model, data, out, lora, batch, train, window, targets, mfu):
         found.append(check)
     if json:
         print(json_format.dumps([asdict(check) for check in found], indent=2, ensure_ascii=False))
@@ -80,7 +80,7 @@ def doctor(
 def look(
     model: ModelOptions | None,
     data: DataOptions | None,
-    outdir: str,
+    out: str,
     lora: LoraOptions | None,
     batch: BatchOptions,
     train: TrainOptions,
@@ -93,7 +93,7 @@ def look(
 
     packages = [name for name in train.report_to if name != "tensorboard"]
     packages += ["deepspeed"] if train.deepspeed else []
-    yield from machine_checks(Path(outdir), packages, train.workers if data is not None else 0)
+    yield from machine_checks(Path(out), packages, train.workers if data is not None else 0)
     for key, path in (("train.deepspeed", train.deepspeed), ("train.fsdp", train.fsdp)):
         if path is not None and not Path(path).is_file():
             raise ConfigError(f"{key} {path} does not exist; config/ has some")

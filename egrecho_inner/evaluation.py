@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """`egrecho eval`: a model and test sets in, hypotheses and error rates out.
 
-    egrecho eval -c config/eval.yaml exp/mine/final --outdir exp/mine/eval \\
+    egrecho eval -c config/eval.yaml exp/mine/final --out exp/mine/eval \\
       --cuts data/fbank_whisper80/mine_cuts_test.jsonl.gz
-    egrecho eval openai/whisper-small --cuts clean=a.jsonl.gz other=b.jsonl.gz --outdir exp/small --decode.num_beams 5
+    egrecho eval openai/whisper-small --cuts clean=a.jsonl.gz other=b.jsonl.gz --out exp/small --decode.num_beams 5
 
 Writes for each set `results.json` (the six keys of the spec first), `hyps.jsonl` and `errs.txt`, over several sets also
 `table.md` and a `results.json` of them all. A killed evaluation continues with what it had decoded; a finished one is
@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    model_path: str,
-    outdir: str,
+    model: str,
+    out: str,
     cuts: list[str] | str,
     normalizer: str = "auto",
     metric: Literal["auto", "wer", "cer"] = "auto",
@@ -50,8 +50,8 @@ def evaluate(
     """Decode test sets with a Whisper model and score them.
 
     Args:
-        model_path: Model folder or hub id. An adapter is to be merged first (egrecho merge-lora-whisper).
-        outdir: Folder of the results; with several sets, one folder in it for each.
+        model: Model folder or hub id. An adapter is to be merged first (egrecho merge-lora-whisper).
+        out: Folder of the results; with several sets, one folder in it for each.
         cuts: Manifest of cuts, or a list of them; NAME=PATH names a set other than by its file.
         normalizer: Applied to both sides before scoring: none, whisper-basic, whisper-english, marks-preserving,
             open-asr-leaderboard-rules; auto is the right one for the language.
@@ -75,14 +75,14 @@ def evaluate(
     if normalizer != "auto":
         get_normalizer(normalizer)
     sets = open_sets(cuts)
-    n_mels = check_model(model_path)
+    n_mels = check_model(model)
     language = decode.language and language_code(decode.language)
     references = {name: read_references(index, limit, n_mels, language) for name, index in sets.items()}
     with processes() as (rank, world):
-        decoder = Decoder(model_path, decode, choose_place(device, dtype, rank, world))
+        decoder = Decoder(model, decode, choose_place(device, dtype, rank, world))
         written, scored = {}, {}
         for name, index in sets.items():
-            folder = Path(outdir, name) if len(sets) > 1 else Path(outdir)
+            folder = Path(out, name) if len(sets) > 1 else Path(out)
             decoded = decode_set(decoder, index, references[name], folder, overwrite)
             if rank > 0:
                 continue
@@ -92,11 +92,11 @@ def evaluate(
             remove_logs(folder)
             log_set(name, written[name])
         if rank == 0:
-            finish(Path(outdir), written, scored)
-            note_evaluations(Path(model_path), written)
+            finish(Path(out), written, scored)
+            note_evaluations(Path(model), written)
 
 
-evaluate.positional = ["model_path"]
+evaluate.positional = ["model"]
 
 
 def open_sets(cuts: list[str] | str) -> dict[str, CutIndex]:
@@ -122,7 +122,7 @@ def check_model(path: str) -> int:
         base = read_adapter_config(folder).get("base_model_name_or_path")
         raise ModelError(
             f"{path} is an adapter of {base}, not a model; merge it first: "
-            f"egrecho merge-lora-whisper --adapter {path} --outdir MERGED, then --model_path MERGED"
+            f"egrecho merge-lora-whisper --adapter {path} --out MERGED, then --model MERGED"
         )
     return int(read_config(path).num_mel_bins)
 
@@ -141,7 +141,7 @@ def log_set(name: str, summary: Mapping[str, Any]) -> None:
     )
 
 
-def finish(outdir: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str, SetScores]) -> None:
+def finish(out: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str, SetScores]) -> None:
     """Print the six numbers of one set; of several sets, write the overview and print its table."""
     from egrecho_inner.results.folder import SIX_KEYS, write_overview
 
@@ -149,7 +149,7 @@ def finish(outdir: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[
         (summary,) = written.values()
         print(json.dumps({key: summary[key] for key in SIX_KEYS}, indent=2))
     else:
-        print(write_overview(outdir, written, scored))
+        print(write_overview(out, written, scored))
 
 
 if __name__ == "__main__":

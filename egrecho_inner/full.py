@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Fine-tune all of Whisper's weights, or train them from random ones.
 
-    egrecho full -c config/train.yaml -c config/full.yaml --model.path openai/whisper-small \\
+    egrecho full -c config/train.yaml -c config/full.yaml --model openai/whisper-small \\
       --data.train data/fbank_whisper80/mine_cuts_train.jsonl.gz \\
-      --data.dev data/fbank_whisper80/mine_cuts_val.jsonl.gz --outdir exp/mine
+      --data.dev data/fbank_whisper80/mine_cuts_val.jsonl.gz --out exp/mine
     egrecho launch --standalone --nproc_per_node 2 full ...    # two GPUs; torchrun and accelerate launch do it too
 """
 
@@ -20,7 +20,7 @@ from egrecho_inner.training.options import TrainOptions, WindowOptions
 def train_full(
     model: ModelOptions,
     data: DataOptions,
-    outdir: str,
+    out: str,
     batch: BatchOptions = BatchOptions(),
     train: TrainOptions = TrainOptions(),
     window: WindowOptions = WindowOptions(),
@@ -34,7 +34,7 @@ def train_full(
     Args:
         model: Where the model comes from.
         data: What is trained on.
-        outdir: The run folder; the same command continues what stopped there.
+        out: The run folder; the same command continues what stopped there.
         batch: How cuts are put together.
         train: How the model is trained.
         window: How long the model's input is.
@@ -58,7 +58,7 @@ def train_full(
     family = WhisperFamily(whisper, processor, data, window.window)
     make_batches = partial(TargetBatches, options=targets, seed=train.seed)
     fit(
-        whisper, family, Path(outdir), data, batch, train, window, augment, config, allow=allow,
+        whisper, family, Path(out), data, batch, train, window, augment, config, allow=allow,
         make_batches=make_batches, source=targets.text,
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ ORIGIN = "imported.json"
 
 def import_datasets(
     source: str,
-    outdir: str,
+    out: str,
     language: str,
     split: str = "train",
     subset: str | None = None,
@@ -45,7 +45,7 @@ def import_datasets(
 
     Args:
         source: A folder, or a hub name such as google/fleurs.
-        outdir: The Kaldi data directory to write, such as data/mine/train.
+        out: The Kaldi data directory to write, such as data/mine/train.
         language: Of all rows, for utt2lang: code or English name.
         split: Of the data set.
         subset: Configuration of the data set, such as vi_vn.
@@ -55,7 +55,7 @@ def import_datasets(
         audio_column: Of the audio, where there are several.
         max_skip_ratio: Share of the rows that may have no readable audio.
     """
-    code, place = language_code(language), Path(outdir)
+    code, place = language_code(language), Path(out)
     choice = HubSource(source, split, subset, revision, audio_column)
     origin = origin_of(choice)
     check_free(place, origin)
@@ -78,10 +78,10 @@ def import_datasets(
     if not found:
         raise DataError(f"{source}: no row has readable audio")
     write_tables(place, found, origin)
-    print(f"{outdir}: {ledger.summary(total, 'rows')}")
+    print(f"{out}: {ledger.summary(total, 'rows')}")
 
 
-import_datasets.positional = ["source", "outdir"]
+import_datasets.positional = ["source", "out"]
 
 
 def origin_of(choice: HubSource) -> bytes:

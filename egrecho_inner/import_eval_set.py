@@ -23,7 +23,7 @@ from egrecho_inner.runtime.ledger import Ledger
 def import_eval_set(
     name: str,
     folder: str,
-    outdir: str,
+    out: str,
     allow_pipes: bool = False,
     max_skip_ratio: ClosedUnitInterval = 0.0,
     jobs: PositiveInt = 4,
@@ -33,7 +33,7 @@ def import_eval_set(
     Args:
         name: Of the set.
         folder: The local copy, or a folder around it.
-        outdir: Where NAME.jsonl.gz, skipped.jsonl and copies of audio go.
+        out: Where NAME.jsonl.gz, skipped.jsonl and copies of audio go.
         allow_pipes: Run commands of a wav.scp that end in `|`: plain forms of sox, sph2pipe, flac, ffmpeg; no shell.
         max_skip_ratio: Share of the utterances whose audio may be unusable.
         jobs: Processes that read the audio.
@@ -47,24 +47,24 @@ def import_eval_set(
         near = difflib.get_close_matches(name, readers, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(readers)}"
         raise ConfigError(f"no test set is called '{name}'; {hint}")
-    out = Path(outdir)
-    found = EvalSet(allow_pipes=allow_pipes, copies=out / "audio")
+    place = Path(out)
+    found = EvalSet(allow_pipes=allow_pipes, copies=place / "audio")
     try:
         readers[name].read(Path(folder), found)
         if not found.utterances:
             raise DataError(f"{folder}: no utterance")
     except DataError as error:
         raise DataError(f"{error} (set {name} is laid out as {readers[name].layout})") from error
-    ledger = Ledger(out / "skipped.jsonl")
-    lines = cut_lines(name, found, out, ledger, jobs)
+    ledger = Ledger(place / "skipped.jsonl")
+    lines = cut_lines(name, found, place, ledger, jobs)
     ledger.write(f"{STAGE} {name}", f"{EXCLUDED} {name}")
     ledger.check_limit(len(found.utterances), max_skip_ratio, folder, (f"{STAGE} {name}",))
-    write_jsonl(out / f"{name}.jsonl.gz", lines)
+    write_jsonl(place / f"{name}.jsonl.gz", lines)
     total = len(found.utterances) + len(found.excluded)
-    print(f"{out / name}.jsonl.gz: {ledger.summary(total)}")
+    print(f"{place / name}.jsonl.gz: {ledger.summary(total)}")
 
 
-import_eval_set.positional = ["name", "folder", "outdir"]
+import_eval_set.positional = ["name", "folder", "out"]
 
 if __name__ == "__main__":
     run(import_eval_set)

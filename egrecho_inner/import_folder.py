@@ -22,7 +22,7 @@ from egrecho_inner.text.languages import language_code
 
 def import_folder(
     folder: str,
-    outdir: str,
+    out: str,
     language: str | None = None,
     split: SplitOptions = SplitOptions(),
     write_csv: bool = True,
@@ -33,7 +33,7 @@ def import_folder(
 
     Args:
         folder: With UID.wav (or mp3, flac, m4a, ogg, ...) and UID.txt for each recording.
-        outdir: Where the cuts go.
+        out: Where the cuts go.
         language: Code of the language of all recordings; null leaves it to training and evaluation.
         split: How clips are divided where no CSV file says so.
         page: Write `recordings.html`, which plays every recording.
@@ -44,7 +44,7 @@ def import_folder(
     from egrecho_inner.report.page import write_page
     from egrecho_inner.report.personal_page import recordings_page
 
-    ledger = Ledger(Path(outdir) / "skipped.jsonl")
+    ledger = Ledger(Path(out) / "skipped.jsonl")
     code = language_code(language) if language else None
     data = read_folder(Path(folder), split, ledger)
     total = len(data.clips) + len(ledger.skips)
@@ -55,11 +55,11 @@ def import_folder(
             data.notes.append(f"the splits are not written into {folder}: {error}")
         else:
             data.notes += [f"wrote {path}" for path in written]
-    manifests = cut_folder(data, Path(outdir), code, ledger)
+    manifests = cut_folder(data, Path(out), code, ledger)
     ledger.write(STAGE)
     ledger.check_limit(total, max_skip_ratio, folder)
     if page:
-        write_page(Path(outdir) / "recordings.html", recordings_page(folder, manifests, ledger.skips, data.notes))
+        write_page(Path(out) / "recordings.html", recordings_page(folder, manifests, ledger.skips, data.notes))
     print(f"{folder}: {ledger.summary(total, 'recordings')}")
     print(f"  {counts(data)}")
     for note in data.notes:
@@ -68,7 +68,7 @@ def import_folder(
         print(f"  {name}: {path}")
 
 
-import_folder.positional = ["folder", "outdir"]
+import_folder.positional = ["folder", "out"]
 
 
 def counts(data: FolderData) -> str:

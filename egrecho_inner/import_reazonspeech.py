@@ -20,7 +20,7 @@ from egrecho_inner.runtime.ledger import Ledger
 
 def import_reazonspeech(
     folder: str,
-    outdir: str,
+    out: str,
     target: Literal["tiny", "small", "medium", "large", "all"] = "tiny",
     start: NonNegativeInt = 0,
     end: PositiveInt | None = None,
@@ -32,7 +32,7 @@ def import_reazonspeech(
 
     Args:
         folder: With 000.tar, 001.tar, ... (or in a folder data) and TARGET.tsv (or in a folder tsv).
-        outdir: Where cuts, audio and ledger go.
+        out: Where cuts, audio and ledger go.
         target: Size to import.
         start: Number of the first tar.
         end: Number behind the last tar; null is the size's last.
@@ -46,7 +46,7 @@ def import_reazonspeech(
     behind = min(end or TARS[target], TARS[target])
     if start >= behind:
         raise ConfigError(f"start {start} leaves no tar of {target}, which has {TARS[target]}; expected less than that")
-    root, out = Path(folder), Path(outdir)
+    root, place = Path(folder), Path(out)
     tars = find_tars(root / "data" if (root / "data").is_dir() else root, start, behind)
     tables = root / "tsv" if (root / "tsv").is_dir() else root
     table = read_table(tables / f"{target}.tsv")
@@ -59,19 +59,21 @@ def import_reazonspeech(
         key = make_key(tar=[tar.name, stat.st_size, stat.st_mtime_ns], clips=clips[tar])
         parts.append((first, first + count, key))
         first += count
-    work = Pass(f"{STAGE} {name}", out / "parts", name, out / f"{name}.json", {}, parts, out / f"{name}.jsonl.gz")
+    work = Pass(f"{STAGE} {name}", place / "parts", name, place / f"{name}.json", {}, parts, place / f"{name}.jsonl.gz")
     if work.begin(lambda position: False):
-        tasks = [TarTask(tars[shard.number], clips[tars[shard.number]], out / "audio", shard) for shard in work.open()]
+        tasks = [
+            TarTask(tars[shard.number], clips[tars[shard.number]], place / "audio", shard) for shard in work.open()
+        ]
         for _ in watched(map_unordered(unpack, tasks, jobs, executor), len(tasks), name):
             pass
-        ledger = work.collect(Ledger(out / "skipped.jsonl"), max_skip_ratio, folder)
+        ledger = work.collect(Ledger(place / "skipped.jsonl"), max_skip_ratio, folder)
         work.finalize()
         print(f"{work.out}: {ledger.summary(work.total, 'clips')}")
     else:
         print(f"{work.out} is there, of these tars; nothing to do")
 
 
-import_reazonspeech.positional = ["folder", "outdir"]
+import_reazonspeech.positional = ["folder", "out"]
 
 if __name__ == "__main__":
     run(import_reazonspeech)

@@ -55,23 +55,23 @@ bash prepare.sh --help     # Kaldi data directories -> cuts and features in data
 bash finetune.sh --help    # train, merge, evaluate in exp/
 . ./path.sh                # egrecho by hand
 egrecho -h
-egrecho doctor -c config/train.yaml -c config/full.yaml --model.path MODEL --data.train '[CUTS]'
+egrecho doctor -c config/train.yaml -c config/full.yaml --model MODEL --data.train '[CUTS]'
 ```
 
 `config/` holds the shared defaults; give your own values in a YAML file of your own, `-c my.yaml` after them.
 """
 
 
-def init(outdir: str, overwrite: bool = False) -> None:
+def init(out: str, overwrite: bool = False) -> None:
     """Write a recipe folder: path.sh, prepare.sh, finetune.sh, config/ and local/.
 
     Args:
-        outdir: Folder to make, or to complete.
+        out: Folder to make, or to complete.
         overwrite: Replace files that were changed since.
     """
     from egrecho_inner import __version__
 
-    folder, source = Path(outdir).resolve(), recipe_folder()
+    folder, source = Path(out).resolve(), recipe_folder()
     environment = Path(sysconfig.get_path("scripts")).parent
     texts = {
         str(path.relative_to(source)): path.read_text(encoding="utf-8")
@@ -81,11 +81,11 @@ def init(outdir: str, overwrite: bool = False) -> None:
     texts[MADE] = ENVIRONMENT.format(environment=shlex.quote(str(environment)))
     texts["README.md"] = README.format(name=folder.name, version=__version__)
     if folder == source:
-        raise ConfigError(f"{outdir} is the checkout itself; give another folder")
+        raise ConfigError(f"{out} is the checkout itself; give another folder")
     changed = [name for name, text in texts.items() if differs(folder / name, text)]
     if changed and not overwrite:
         raise ConfigError(
-            f"{outdir} has files that differ: {', '.join(changed[:5])}{' ...' if changed[5:] else ''}; "
+            f"{out} has files that differ: {', '.join(changed[:5])}{' ...' if changed[5:] else ''}; "
             "give another folder, or --overwrite true to replace them"
         )
     for name, text in texts.items():
@@ -93,12 +93,12 @@ def init(outdir: str, overwrite: bool = False) -> None:
         write_text(folder / name, text)
         if text.startswith("#!"):
             (folder / name).chmod(0o755)
-    logger.info("%s: %d files; next: cd %s && bash prepare.sh --help", outdir, len(texts), shlex.quote(outdir))
+    logger.info("%s: %d files; next: cd %s && bash prepare.sh --help", out, len(texts), shlex.quote(out))
     if not (environment / "bin" / "egrecho").is_file() and shutil.which("egrecho") is None:
         logger.warning("no egrecho command in %s: the scripts need one on PATH (%s)", environment, sys.prefix)
 
 
-init.positional = ["outdir"]
+init.positional = ["out"]
 
 
 def recipe_folder() -> Path:

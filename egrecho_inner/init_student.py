@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 def init_student(
     teacher: str,
-    outdir: str,
+    out: str,
     encoder_layers: PositiveInt | list[NonNegativeInt] | None = None,
     decoder_layers: PositiveInt | list[NonNegativeInt] = 2,
     random: Part = "none",
@@ -33,7 +33,7 @@ def init_student(
 
     Args:
         teacher: Folder or hub id of the teacher.
-        outdir: The student's folder.
+        out: The student's folder.
         encoder_layers: How many of the teacher's layers, spaced, or which (counted from 0); null takes all.
         decoder_layers: How many of the teacher's layers, spaced, or which (counted from 0).
         random: What gets random weights instead, for comparison: the decoder, or all.
@@ -44,7 +44,7 @@ def init_student(
     from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
     from egrecho_inner.model.student import make_student
 
-    place, facts = Path(outdir), Path(outdir, "student.json")
+    place, facts = Path(out), Path(out, "student.json")
     wanted = {
         "teacher": teacher,
         "digest": model_digest(teacher),
@@ -54,9 +54,9 @@ def init_student(
     }
     if place.exists() and not overwrite:
         if facts.is_file() and json.loads(facts.read_text())["made_from"] == wanted:
-            logger.info("%s is there already", outdir)
+            logger.info("%s is there already", out)
             return
-        raise ConfigError(f"{outdir} is there and was made otherwise; choose another folder, or --overwrite")
+        raise ConfigError(f"{out} is there and was made otherwise; choose another folder, or --overwrite")
     model = load_model(teacher)
     maps = [
         chosen(encoder_layers, model.config.encoder_layers, "encoder"),
@@ -68,12 +68,12 @@ def init_student(
         write_json(working / "student.json", {"made_from": wanted, **asdict(origin)})
         load_model(str(working))  # what was written is complete
     print(
-        f"{outdir}: encoder layers {maps[0]}, decoder layers {maps[1]}; {origin.copied:,} parameters copied, "
+        f"{out}: encoder layers {maps[0]}, decoder layers {maps[1]}; {origin.copied:,} parameters copied, "
         f"{origin.drawn:,} drawn, {origin.left:,} of the teacher's left behind"
     )
 
 
-init_student.positional = ["teacher", "outdir"]
+init_student.positional = ["teacher", "out"]
 
 
 def chosen(layers: int | list[int] | None, have: int, part: str) -> list[int]:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Fine-tune a low-rank adapter on Whisper: LoRA, DoRA or AdaLoRA.
 
-    egrecho lora -c config/train.yaml -c config/lora.yaml --model.path openai/whisper-large-v3 \\
+    egrecho lora -c config/train.yaml -c config/lora.yaml --model openai/whisper-large-v3 \\
       --data.train data/fbank_whisper80/mine_cuts_train.jsonl.gz \\
-      --data.dev data/fbank_whisper80/mine_cuts_val.jsonl.gz --outdir exp/mine
+      --data.dev data/fbank_whisper80/mine_cuts_val.jsonl.gz --out exp/mine
     egrecho launch --standalone --nproc_per_node 2 lora ...    # two GPUs; torchrun and accelerate launch do it too
 """
 
@@ -20,7 +20,7 @@ from egrecho_inner.training.options import TrainOptions, WindowOptions
 def train_lora(
     model: ModelOptions,
     data: DataOptions,
-    outdir: str,
+    out: str,
     lora: LoraOptions = LoraOptions(),
     batch: BatchOptions = BatchOptions(),
     train: TrainOptions = TrainOptions(),
@@ -35,7 +35,7 @@ def train_lora(
     Args:
         model: Where the base comes from.
         data: What is trained on.
-        outdir: The run folder; the same command continues what stopped there.
+        out: The run folder; the same command continues what stopped there.
         lora: Shape and place of the adapter.
         batch: How cuts are put together.
         train: How the adapter is trained.
@@ -63,7 +63,7 @@ def train_lora(
     fit(
         whisper,
         WhisperFamily(whisper, processor, data, window.window),
-        Path(outdir),
+        Path(out),
         data,
         batch,
         train,

@@ -24,7 +24,7 @@ SMALLEST = 257
 
 def make_processor(
     text: str,
-    outdir: str,
+    out: str,
     vocab_size: PositiveInt = 512,
     n_mels: Literal[80, 128] = 80,
     english_only: bool = False,
@@ -36,7 +36,7 @@ def make_processor(
 
     Args:
         text: Kaldi `text` file (id, then transcript), or a manifest of cuts, .jsonl or .jsonl.gz.
-        outdir: Folder for the processor; replaced if it exists.
+        out: Folder for the processor; replaced if it exists.
         vocab_size: BPE entries, with the 256 bytes; special tokens come on top. Whisper has 50257.
         n_mels: Mel bins; 128 as large-v3.
         english_only: Lay it out as tiny.en: no language, no task, no empty token.
@@ -60,15 +60,15 @@ def make_processor(
         tokenizer.set_prefix_tokens(language=language, task=task)
     check_round_trip(tokenizer, transcripts)
     features = WhisperFeatureExtractor(feature_size=n_mels)
-    with working_folder(outdir) as folder:
+    with working_folder(out) as folder:
         WhisperProcessor(feature_extractor=features, tokenizer=tokenizer).save_pretrained(folder)
         features.save_pretrained(folder)  # CTranslate2 and older tools ask for its own file
         build_generation_config(tokenizer).save_pretrained(folder)
     mean = sum(len(tokenizer.encode(line, add_special_tokens=False)) for line in transcripts) / len(transcripts)
-    print(f"{outdir}: {len(tokenizer)} entries, {len(transcripts)} transcripts, {mean:.1f} tokens each")
+    print(f"{out}: {len(tokenizer)} entries, {len(transcripts)} transcripts, {mean:.1f} tokens each")
 
 
-make_processor.positional = ["text", "outdir"]
+make_processor.positional = ["text", "out"]
 
 
 def read_transcripts(path: Path) -> Iterator[str]:

@@ -31,13 +31,13 @@ TOLERANCE = 1e-3
 
 
 def merge_lora(
-    adapter: str, outdir: str, base: str | None = None, cuts: str | None = None, language: str | None = None
+    adapter: str, out: str, base: str | None = None, cuts: str | None = None, language: str | None = None
 ) -> None:
     """Merge an adapter into its base, and prove that the merged model says the same.
 
     Args:
         adapter: Folder of the adapter (exp/NAME/adapter).
-        outdir: Folder of the merged model to write (exp/NAME/final); complete or not there.
+        out: Folder of the merged model to write (exp/NAME/final); complete or not there.
         base: Folder or hub id of the base; what the adapter names if not given.
         cuts: Manifest whose first cuts make the batch of the proof; noise is used if not given.
         language: Language of cuts that name none.
@@ -52,8 +52,8 @@ def merge_lora(
     base = base or read_adapter_config(Path(adapter)).get("base_model_name_or_path")
     if not base:
         raise ConfigError(f"{adapter} does not name its base; give --base")
-    out = Path(outdir)
-    check_outdir(out, Path(adapter), Path(base))
+    folder = Path(out)
+    check_outdir(folder, Path(adapter), Path(base))
     made = read_training(Path(adapter))
     window = made.get("input_window", "30s")
     model, processor = load_model(base), load_processor(base)
@@ -70,28 +70,28 @@ def merge_lora(
         merged = adapted.merge_and_unload(safe_merge=True).eval()
         after = merged(**batch).logits
     prove(before, after)
-    with working_folder(out) as working:
+    with working_folder(folder) as working:
         save_folder(merged, processor, working, window, made.get("timestamps"))
         with torch.no_grad():
             prove(before, load_model(str(working)).eval()(**batch).logits)
         write_json(working / TRAINING, {"base": base, "input_window": window, **made, "adapter": adapter})
         write_card(working)
-    logger.info("merged %s into %s: %s", adapter, base, outdir)
+    logger.info("merged %s into %s: %s", adapter, base, out)
 
 
-def check_outdir(out: Path, adapter: Path, base: Path) -> None:
+def check_outdir(folder: Path, adapter: Path, base: Path) -> None:
     """Refuse to write over anything but an earlier model of ours.
 
     Raises:
         ConfigError: The folder holds something else, or is the adapter's or the base's.
     """
-    if out.resolve() in (adapter.resolve(), base.resolve()):
-        raise ConfigError(f"{out} is what is merged; give a new folder to --outdir")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if folder.resolve() in (adapter.resolve(), base.resolve()):
+        raise ConfigError(f"{folder} is what is merged; give a new folder to --out")
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    config = out / "config.json"
+    config = folder / "config.json"
     if not config.is_file() or "input_window" not in config.read_text(encoding="utf-8", errors="replace"):
-        raise ConfigError(f"{out} exists and is no model folder of ours; give an empty or new folder to --outdir")
+        raise ConfigError(f"{folder} exists and is no model folder of ours; give an empty or new folder to --out")
 
 
 def proof_batch(
@@ -151,7 +151,7 @@ def prove(before: torch.Tensor, after: torch.Tensor) -> None:
     logger.info("logits of adapter-on-base and merged model agree: largest difference %.1e of %.1f", difference, scale)
 
 
-merge_lora.positional = ["adapter", "outdir"]
+merge_lora.positional = ["adapter", "out"]
 
 if __name__ == "__main__":
     run(merge_lora)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`egrecho on-demand`: personalise a model on rented or shared GPUs from one's own machine, without a server.
 
-    egrecho on-demand run my_recordings exp/me --model_path openai/whisper-small --language en    # on Modal
+    egrecho on-demand run my_recordings exp/me --model openai/whisper-small --language en    # on Modal
     egrecho on-demand list
     egrecho on-demand download ID exp/me    # a run whose waiting was ended, by Ctrl-C or a closed lid
     egrecho on-demand delete ID    # everything of it, there and here
@@ -39,7 +39,7 @@ def on_demand(
     what: str | None = None,
     out: str | None = None,
     engine: Literal["modal", "slurm", "local"] = "modal",
-    model_path: str = "openai/whisper-tiny",
+    model: str = "openai/whisper-tiny",
     language: str | None = None,
     options: list[str] | None = None,
     work: str = "exp/on_demand",
@@ -54,7 +54,7 @@ def on_demand(
         what: The folder of recordings, or the id of a run.
         out: Folder for the result.
         engine: Where it runs; slurm needs a work folder that the cluster sees.
-        model_path: Hub id of the base, or a folder that the engine's machines see.
+        model: Hub id of the base, or a folder that the engine's machines see.
         language: Of the recordings.
         options: More options of egrecho personal, as `[--tune.epochs=5,--tune.policy=sweep]`.
         work: Folder of the runs here.
@@ -67,7 +67,7 @@ def on_demand(
         if action == "list":
             show_runs(Path(work), place)
         elif action == "run":
-            folder = prepare(Path(work), wanted(what, "a folder of recordings"), model_path, language, options or [])
+            folder = prepare(Path(work), wanted(what, "a folder of recordings"), model, language, options or [])
             start(folder, place)
             finish(folder, place, Path(wanted(out, "a folder for the result")), keep, price)
         elif action == "download":
@@ -88,15 +88,15 @@ def wanted(value: str | None, name: str) -> str:
     return value
 
 
-def prepare(work: Path, recordings: str, model_path: str, language: str | None, options: list[str]) -> JobFolder:
+def prepare(work: Path, recordings: str, model: str, language: str | None, options: list[str]) -> JobFolder:
     """Make the job's folder."""
     if not Path(recordings).is_dir():
         raise DataError(f"{recordings} is no folder; expected one with UID.wav and UID.txt files")
     folder = JobFolder(work.resolve() / new_id())
     folder.path.mkdir(parents=True, mode=0o700)
     shutil.copytree(recordings, folder.data)
-    base = str(Path(model_path).resolve()) if Path(model_path).is_dir() else model_path
-    words = ["--folder={job}/data", "--outdir={job}/run", f"--model_path={base}", f"--language={language or 'null'}"]
+    base = str(Path(model).resolve()) if Path(model).is_dir() else model
+    words = ["--folder={job}/data", "--out={job}/run", f"--model={base}", f"--language={language or 'null'}"]
     folder.write("job.json", {"arguments": ["-m", "egrecho_inner.personal", *words, *options], "attempt": 1})
     return folder
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Personalise a Whisper on a folder of recordings: split, measure, train, measure again, decide.
 
-    egrecho personal my_recordings exp/me -c config/personal.yaml --model_path openai/whisper-tiny --language en
+    egrecho personal my_recordings exp/me -c config/personal.yaml --model openai/whisper-tiny --language en
 
 The base is measured first. Dev chooses the checkpoint, test alone decides: the tuned model is adopted if it is better
 there, else the verdict is to keep the base. Out: `final/`, the model to use; `report.json`; `basemodel_eval_result.txt`
@@ -18,8 +18,8 @@ from egrecho_inner.training.personal.options import GuardOptions, Scoring, TuneO
 
 def personal(
     folder: str,
-    outdir: str,
-    model_path: str = "openai/whisper-tiny",
+    out: str,
+    model: str = "openai/whisper-tiny",
     language: str | None = None,
     tune: TuneOptions = TuneOptions(),
     split: SplitOptions = SplitOptions(),
@@ -31,8 +31,8 @@ def personal(
 
     Args:
         folder: With UID.wav (or mp3, flac, m4a, ogg, ...) and UID.txt for each recording.
-        outdir: The run folder; the same command continues what stopped there.
-        model_path: Folder or hub id of the base.
+        out: The run folder; the same command continues what stopped there.
+        model: Folder or hub id of the base.
         language: Code of the language of all recordings; null detects it.
         tune: How the recordings are learned.
         split: How they are divided where no CSV file says so.
@@ -44,10 +44,10 @@ def personal(
     from egrecho_inner.training.personal.session import FolderOptions, PersonalRun
 
     data = FolderOptions(Path(folder), language, split, max_skip_ratio)
-    print(PersonalRun(data, Path(outdir), model_path, tune, scoring, guard, config).complete())
+    print(PersonalRun(data, Path(out), model, tune, scoring, guard, config).complete())
 
 
-personal.positional = ["folder", "outdir"]
+personal.positional = ["folder", "out"]
 
 if __name__ == "__main__":
     run(personal)

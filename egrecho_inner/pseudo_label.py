@@ -2,7 +2,7 @@
 """Cuts in, the same cuts with a teacher's text on them out: `supervision.custom["teacher"]`, nothing else is changed.
 
     egrecho pseudo-label data/fbank_whisper80/mine_cuts_train.jsonl.gz exp/distil/labels/labelled.jsonl.gz \\
-      --model_path openai/whisper-large-v3 --decode.timestamps true
+      --model openai/whisper-large-v3 --decode.timestamps true
     torchrun --nproc_per_node 8 egrecho_inner/pseudo_label.py ...
 
 A pass over the manifest (`runtime/passes.py`) whose shards lie in a hidden folder beside the output until all are done:
@@ -24,7 +24,7 @@ from egrecho_inner.config import run
 from egrecho_inner.config_types import ClosedUnitInterval, PositiveInt
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.errors import ConfigError, DataError
-from egrecho_inner.results.hypothesis import Hypothesis
+from egrecho_inner.results.utterance import Hypothesis
 from egrecho_inner.runtime.files import to_line
 from egrecho_inner.runtime.ledger import Ledger, Skip
 from egrecho_inner.runtime.passes import Fault, Pass, Shard, make_key
@@ -46,7 +46,7 @@ MADE_OTHERWISE = (
 def pseudo_label(
     cuts: str,
     out: str,
-    model_path: str,
+    model: str,
     decode: DecodeOptions = DecodeOptions(),
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
@@ -59,7 +59,7 @@ def pseudo_label(
     Args:
         cuts: Manifest; references are not needed.
         out: Manifest to write, `.jsonl` or `.jsonl.gz`; `OUT.json` beside it says what it was made with.
-        model_path: The teacher, a folder or a hub id.
+        model: The teacher, a folder or a hub id.
         decode: How to search; greedy is enough where a filter follows. With timestamps the parts are kept, timed.
         device: cpu, cuda, cuda:1, ...; auto is a GPU where there is one.
         dtype: Type of the weights; auto is float16 on a GPU, float32 elsewhere.
@@ -74,7 +74,7 @@ def pseudo_label(
         raise ConfigError(f"shard_size is {shard_size}; expected at least 1 cut")
     index, place = CutIndex(cuts), Path(out)
     with processes() as (rank, world):
-        decoder = Decoder(model_path, decode, choose_place(device, dtype, rank, world))
+        decoder = Decoder(model, decode, choose_place(device, dtype, rank, world))
         job = make_pass(index, place, decoder.key(index, len(index)), shard_size)
         if rank == 0 and not job.begin(partial(is_usable, decoder, index), "" if overwrite else MADE_OTHERWISE):
             logger.info("%s is there already%s", out, "; what was left out still fails" * job.has_faults())

@@ -17,12 +17,12 @@ from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.files import working_folder, write_json
 
 
-def to_shar(cuts: str, outdir: str, audio: Literal["flac", "wav"] = "flac", shard_size: PositiveInt = 1000) -> None:
+def to_shar(cuts: str, out: str, audio: Literal["flac", "wav"] = "flac", shard_size: PositiveInt = 1000) -> None:
     """Write cuts with their audio as a Lhotse Shar folder.
 
     Args:
         cuts: Manifest.
-        outdir: Folder to write; it appears when all of it is written.
+        out: Folder to write; it appears when all of it is written.
         audio: Of the utterances in the shards; both are lossless for 16-bit audio.
         shard_size: Utterances in a shard.
     """
@@ -30,20 +30,20 @@ def to_shar(cuts: str, outdir: str, audio: Literal["flac", "wav"] = "flac", shar
 
     from egrecho_inner.data.cuts.index import CutIndex
 
-    place, index = Path(outdir), CutIndex(cuts)
+    place, index = Path(out), CutIndex(cuts)
     marker = place.with_name(f"{place.name}.json")  # inside, Lhotse would take it for a field of the cuts
     if place.is_dir() and marker.is_file() and json.loads(marker.read_text())["digest"] == index.digest:
-        print(f"{outdir} is there already")
+        print(f"{out} is there already")
         return
     if place.exists():
-        raise ConfigError(f"{outdir} is there and of other cuts; choose another folder")
+        raise ConfigError(f"{out} is there and of other cuts; choose another folder")
     with working_folder(place) as working:
         CutSet(index).to_shar(working, fields={"recording": audio}, shard_size=shard_size)
         write_json(marker, {"digest": index.digest, "cuts": len(index)})
-    print(f"{outdir}: {len(index):,} cuts in {len(list(place.glob('cuts.*')))} shards")
+    print(f"{out}: {len(index):,} cuts in {len(list(place.glob('cuts.*')))} shards")
 
 
-to_shar.positional = ["cuts", "outdir"]
+to_shar.positional = ["cuts", "out"]
 
 if __name__ == "__main__":
     run(to_shar)

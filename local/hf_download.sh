@@ -2,7 +2,7 @@
 # Download a pretrained model into a local folder, so that training and evaluation need no network.
 #
 #   bash local/hf_download.sh --model openai/whisper-small
-#   bash finetune.sh --model_name exp/models/whisper-small
+#   bash finetune.sh --model exp/models/whisper-small
 #
 # Options:
 #   --model ID        model on the Hugging Face hub (openai/whisper-small)

@@ -32,6 +32,7 @@ parse_options() {
       --*) _name="${_option#--}" _name="${_name//-/_}" ;;
       *) die "unexpected argument '$_option'; options are --name value (--help lists them)" ;;
     esac
+    if [ "$_name" = model_name ] && [[ " $_known" == *" model "* ]]; then _name=model; fi  # the specification's name
     case " $_known" in
       *" $_name "*) ;;
       *) die "unknown option $_option; $(did_you_mean "$_name" "$_known")known are$(printf '%s' " $_known" | sed 's/ *$//; s/ / --/g')" ;;

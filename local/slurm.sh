@@ -2,7 +2,7 @@
 # Train on several machines under Slurm; a job that runs out of time queues itself again and continues.
 #
 #   sbatch --nodes 2 --gpus-per-node 8 --cpus-per-task 64 --time 8:00:00 local/slurm.sh full -c config/train.yaml \
-#     -c config/full.yaml --model.path openai/whisper-small ... --outdir exp/run --train.max_hours 7.5
+#     -c config/full.yaml --model openai/whisper-small ... --out exp/run --train.max_hours 7.5
 #
 # The first word is the program (full, lora or distil), the rest are its options. On each machine a process for each of
 # its GPUs; a process and its loaders (train.workers) want a core each, so --cpus-per-task is some eight times the GPUs of
@@ -17,18 +17,18 @@ set -euo pipefail
 # Slurm runs a copy of this file from a folder of its own
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
 . ./path.sh
-[ $# -gt 0 ] || die "which program? sbatch ... local/slurm.sh full --outdir exp/run ..."
+[ $# -gt 0 ] || die "which program? sbatch ... local/slurm.sh full --out exp/run ..."
 program="$1"
 [[ "$program" =~ ^[a-z_]+$ ]] || die "no program '$program'; expected full, lora or distil"
 python -c "import importlib.util, sys; sys.exit(not importlib.util.find_spec('egrecho_inner.$program'))" \
   || die "no program '$program'; expected full, lora or distil"
 shift
-outdir=
+out=
 for word in "$@"; do
-  if [ "${before-}" = --outdir ]; then outdir="$word"; fi
+  case "${before-}" in --out | --outdir) out="$word" ;; esac
   before="$word"
 done
-[ -n "$outdir" ] || die "--outdir DIR is needed"
+[ -n "$out" ] || die "--out DIR is needed"
 
 hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")  # through `head` it could die of a closed pipe
 export MASTER_ADDR="${hosts%%$'\n'*}" MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000)) PROCESSES="${SLURM_GPUS_ON_NODE:-1}"
@@ -41,8 +41,8 @@ status=0
 # shellcheck disable=SC2016  # each machine has its own SLURM_NODEID
 srun --cpus-per-task="$cpus" bash -c 'exec python local/launch.py --nnodes "$SLURM_NNODES" --node_rank "$SLURM_NODEID" \
   --nproc_per_node "$PROCESSES" --master_addr "$MASTER_ADDR" --master_port "$MASTER_PORT" "$@"' launch -m "egrecho_inner.$program" "$@" || status=$?
-if [ -e "$outdir/INTERRUPTED" ]; then
-  log "$(cat "$outdir/INTERRUPTED"); queueing again"
+if [ -e "$out/INTERRUPTED" ]; then
+  log "$(cat "$out/INTERRUPTED"); queueing again"
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -59,7 +59,7 @@ def make_run(folder: Path, models: list[Path]) -> Path:
 
 def test_the_last_checkpoints_of_a_run_are_averaged(models: list[Path], tmp_path: Path) -> None:
     place = make_run(tmp_path / "run", models)
-    run(average, [str(place), "--last", "2", "--outdir", str(tmp_path / "mean")])
+    run(average, [str(place), "--last", "2", "--out", str(tmp_path / "mean")])
     made = json.loads((tmp_path / "mean" / "training.json").read_text())["averaged"]
     assert [Path(name).name for name in made] == ["checkpoint-2", "checkpoint-3"]
     parts, mean = [weights(m) for m in models[1:]], weights(tmp_path / "mean")

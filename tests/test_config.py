@@ -134,6 +134,30 @@ def test_leading_words_are_the_required_parameters() -> None:
     assert "missing outdir; give --outdir VALUE" in refused("a")
 
 
+@dataclass
+class Model:
+    """A model."""
+
+    path: str
+    size: str | None = None
+
+
+def renamed(model: Model, out: str, cuts: str = "") -> None:
+    """Take what is called the same in every program."""
+
+
+def test_former_names_and_a_path_for_its_group(config) -> None:
+    expected = {"model": Model("m", "tiny"), "out": "o", "cuts": ""}
+    for words in ("--model_path m --outdir o", "--model=m --outdir=o", "--model.path m --out o"):
+        assert parse(renamed, [*words.split(), "--model.size", "tiny"]) == expected
+    assert parse(renamed, ["--model", "{path: m, size: tiny}", "--out", "o"]) == expected
+    old = config("model: {path: m, size: tiny}\noutdir: '1e5'\n")
+    assert parse(renamed, ["-c", old]) == expected | {"out": "1e5"}
+    assert parse(renamed, ["-c", old, "--out", "o"]) == expected
+    with pytest.raises(ConfigError, match="twice"):
+        parse(renamed, ["-c", config("outdir: a\nout: b\nmodel: {path: m}\n")])
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     st.builds(

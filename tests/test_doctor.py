@@ -41,7 +41,7 @@ def looked(
 ) -> dict[str, dict[str, str]]:
     """Return what `egrecho doctor` finds, by name."""
     data = DataOptions(train=str(folder / train), dev=str(folder / dev))
-    options = {"model": ModelOptions(str(folder / "model")), "data": data, "outdir": str(folder / "run")} | options
+    options = {"model": ModelOptions(str(folder / "model")), "data": data, "out": str(folder / "run")} | options
     capsys.readouterr()
     try:
         doctor(**options, json=True)
@@ -167,7 +167,7 @@ def test_packages_that_the_configuration_needs(tmp_path: Path, monkeypatch: pyte
     (check,) = extra_checks(["wandb"])
     assert check.state == "bad" and check.remedy == "pip install 'egrecho[watch]'"
     with pytest.raises(MachineError, match="deepspeed"):
-        doctor(train=TrainOptions(deepspeed=str(ROOT / "config/ds_zero2.json")), outdir=str(tmp_path))
+        doctor(train=TrainOptions(deepspeed=str(ROOT / "config/ds_zero2.json")), out=str(tmp_path))
 
 
 def test_little_shared_memory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,9 +180,9 @@ def test_little_shared_memory_is_found(tmp_path: Path, monkeypatch: pytest.Monke
 def test_it_takes_the_configs_of_training_and_divides_as_deepspeed_does(folder: Path) -> None:
     for method in ("full", "lora"):
         files = ["-c", str(ROOT / "config/train.yaml"), "-c", str(ROOT / f"config/{method}.yaml")]
-        values = parse(doctor, [*files, "--model.path", "m", "--data.train", "x"])
+        values = parse(doctor, [*files, "--model", "m", "--data.train", "x"])
         assert (values["lora"] is not None) == (method == "lora") and values["batch"] == BatchOptions()
     assert sharding_of(str(ROOT / "config/ds_zero3_offload.json")) == "zero3+offload"
     assert sharding_of(str(ROOT / "config/ds_zero2.json")) == "zero2" and sharding_of(None) == "none"
-    with pytest.raises(ConfigError, match=r"without a model; give --model.path"):
+    with pytest.raises(ConfigError, match=r"without a model; give --model"):
         doctor(data=DataOptions(train="x"))

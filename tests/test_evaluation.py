@@ -42,10 +42,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(home: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Evaluate into a new folder and return its results.json."""
 
-    def call(outdir: str = "out", **arguments: Any) -> dict[str, Any]:
-        given = {"model_path": str(home / "model"), "cuts": str(home / "cuts.jsonl"), "decode": QUICK} | arguments
-        evaluate(outdir=str(tmp_path / outdir), **given)
-        return json.loads((tmp_path / outdir / "results.json").read_text())
+    def call(out: str = "out", **arguments: Any) -> dict[str, Any]:
+        given = {"model": str(home / "model"), "cuts": str(home / "cuts.jsonl"), "decode": QUICK} | arguments
+        evaluate(out=str(tmp_path / out), **given)
+        return json.loads((tmp_path / out / "results.json").read_text())
 
     return call
 
@@ -211,8 +211,8 @@ def manifest_of(folder: Path, change: Callable[[dict[str, Any]], None], count: i
 
 
 FAULTS: dict[str, tuple[Callable[[Path], dict[str, Any]], type[UserError], str]] = {
-    "no model": (lambda _: {"model_path": "/nowhere/model"}, ModelError, "/nowhere/model does not exist"),
-    "no hub": (lambda _: {"model_path": "openai/whisper-small"}, ModelError, "hf_download.sh"),
+    "no model": (lambda _: {"model": "/nowhere/model"}, ModelError, "/nowhere/model does not exist"),
+    "no hub": (lambda _: {"model": "openai/whisper-small"}, ModelError, "hf_download.sh"),
     "no cuts": (lambda _: {"cuts": "/nowhere.jsonl.gz"}, DataError, "/nowhere.jsonl.gz does not exist"),
     "two of a name": (lambda _: {"cuts": ["a=x.jsonl", "a=y.jsonl"]}, ConfigError, "two sets are called a"),
     "mels": (
@@ -227,7 +227,7 @@ FAULTS: dict[str, tuple[Callable[[Path], dict[str, Any]], type[UserError], str]]
     ),
     "language of another model": (
         lambda home: {
-            "model_path": str(without_language(save_tiny(home / "older"), "yue")),
+            "model": str(without_language(save_tiny(home / "older"), "yue")),
             "cuts": str(manifest_of(home / "y", lambda cut: cut["supervisions"][0].update(language="zh-HK"))),
         },
         ModelError,
@@ -235,7 +235,7 @@ FAULTS: dict[str, tuple[Callable[[Path], dict[str, Any]], type[UserError], str]]
     ),
     "language that the model lacks": (
         lambda home: {
-            "model_path": str(without_language(save_tiny(home / "older"), "yue")),
+            "model": str(without_language(save_tiny(home / "older"), "yue")),
             "decode": DecodeOptions(language="zh-HK"),
         },
         ModelError,
@@ -268,7 +268,7 @@ def test_an_adapter_is_to_be_merged_first(run: Callable, tmp_path: Path) -> None
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "openai/whisper-small"}')
     with pytest.raises(ModelError, match=r"adapter of openai/whisper-small.*egrecho merge-lora-whisper"):
-        run(model_path=str(tmp_path / "adapter"))
+        run(model=str(tmp_path / "adapter"))
 
 
 def test_two_processes_give_the_result_of_one(run: Callable, home: Path, tmp_path: Path) -> None:

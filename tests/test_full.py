@@ -58,8 +58,8 @@ def test_a_model_says_whether_it_can_be_followed_by_timestamps(
         "train": TrainOptions(max_steps=1, workers=0, report_to=[]),
         "targets": TargetOptions(timestamps=share),
     }
-    full.train_full(outdir=str(tmp_path / "full"), **given)
-    lora.train_lora(outdir=str(tmp_path / "lora"), **given)
+    full.train_full(out=str(tmp_path / "full"), **given)
+    lora.train_lora(out=str(tmp_path / "lora"), **given)
     merge_lora(str(tmp_path / "lora" / "adapter"), str(tmp_path / "merged"), str(base))
     for folder in (tmp_path / "full" / "final", tmp_path / "merged"):
         assert json.loads((folder / "config.json").read_text())["timestamps"] is expected

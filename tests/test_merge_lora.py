@@ -65,7 +65,7 @@ def refused(adapter: Path, kind: type[Exception], **options: str) -> str:
     run = adapter.parent
     before = listing(run)
     with pytest.raises(kind) as caught:
-        merge_lora(str(adapter), **{"outdir": str(run / "final"), **options})
+        merge_lora(str(adapter), **{"out": str(run / "final"), **options})
     assert listing(run) == before
     return str(caught.value)
 
@@ -133,13 +133,13 @@ def test_nothing_is_written_over_but_an_earlier_model_of_ours(adapter, base, tmp
     foreign = adapter.parent / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("years of work")
-    assert "give an empty or new folder to --outdir" in refused(adapter, ConfigError, outdir=str(foreign))
+    assert "give an empty or new folder to --out" in refused(adapter, ConfigError, out=str(foreign))
     (foreign / "config.json").write_text('{"model_type": "whisper"}')
-    assert "no model folder of ours" in refused(adapter, ConfigError, outdir=str(foreign))
-    assert "no model folder of ours" in refused(adapter, ConfigError, outdir=str(foreign / "thesis.txt"))
+    assert "no model folder of ours" in refused(adapter, ConfigError, out=str(foreign))
+    assert "no model folder of ours" in refused(adapter, ConfigError, out=str(foreign / "thesis.txt"))
     copy = shutil.copytree(base, adapter.parent / "base")
     for place in (copy, copy / ".." / "base", adapter):
-        assert "is what is merged" in refused(adapter, ConfigError, base=str(copy), outdir=str(place))
+        assert "is what is merged" in refused(adapter, ConfigError, base=str(copy), out=str(place))
 
 
 def test_a_merge_that_changes_the_logits_is_refused_and_leaves_nothing(adapter, base, monkeypatch) -> None:

@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def go(folder: Path, outdir: Path, base: Path, *more: str) -> dict:
-    personal(**parse(personal, [str(folder), str(outdir), "--model_path", str(base), *SMALL, *more]))
+    personal(**parse(personal, [str(folder), str(outdir), "--model", str(base), *SMALL, *more]))
     return json.loads((outdir / "report.json").read_text())
 
 
@@ -89,7 +89,7 @@ def test_a_run_goes_from_folder_to_verdict(folder: Path, base: Path, tmp_path: P
 
 
 def test_a_language_that_nobody_names_is_detected(folder: Path, base: Path, tmp_path: Path) -> None:
-    words = [str(folder), str(tmp_path / "me"), "--model_path", str(base), *SMALL[:-2]]
+    words = [str(folder), str(tmp_path / "me"), "--model", str(base), *SMALL[:-2]]
     personal(**parse(personal, words))
     report = json.loads((tmp_path / "me" / "report.json").read_text())
     note = next(note for note in report["notes"] if note.startswith("the language is "))

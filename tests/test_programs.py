@@ -154,3 +154,12 @@ def test_a_command_line_is_answered_within_half_a_second_of_cpu(name: str, words
             break
     assert done.returncode == code and "fault of ours" not in done.stderr, done.stderr
     assert min(used) < 0.5
+
+
+OTHER_NAMES = {"outdir", "output", "out_dir", "output_dir", "save_dir", "model_path", "model_name", "model_id"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_one_name_for_one_option(name: str) -> None:
+    # a model, what is written, the cuts, the language, the device: called the same in every program
+    assert {key for key in legal_keys(program(name)) if "." not in key} & OTHER_NAMES == set()

@@ -41,7 +41,7 @@ def run(home: Path, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     """Label into a new folder and return the lines."""
 
     def call(name: str = "out.jsonl", **arguments: Any) -> list[dict[str, Any]]:
-        given = {"cuts": str(home / "cuts.jsonl"), "model_path": str(home / "teacher"), "decode": QUICK}
+        given = {"cuts": str(home / "cuts.jsonl"), "model": str(home / "teacher"), "decode": QUICK}
         pseudo_label(out=str(tmp_path / name), **{**given, "shard_size": 2, **arguments})
         return [json.loads(line) for line in (tmp_path / name).read_text(encoding="utf-8").splitlines()]
 
@@ -103,7 +103,7 @@ def test_two_processes_write_what_one_writes(run: Callable, home: Path, tmp_path
     alone = run("alone.jsonl")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(ROOT / "egrecho_inner/pseudo_label.py"), str(home / "cuts.jsonl"), str(tmp_path / "both.jsonl")]
-    command += ["--model_path", str(home / "teacher"), "--shard_size", "2", "--decode.max_new_tokens", "12"]
+    command += ["--model", str(home / "teacher"), "--shard_size", "2", "--decode.max_new_tokens", "12"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -153,7 +153,7 @@ def test_a_language_that_the_teacher_lacks_is_in_the_ledger_and_may_be_forced(
     names = [("fine", "en"), ("cantonese", "zh-HK"), ("klingon", "tlh")]
     cuts = [speech_cut(tmp_path, name, 1.0, language=language) for name, language in names]
     CutSet.from_cuts(cuts).to_file(tmp_path / "three.jsonl")
-    given = {"cuts": str(tmp_path / "three.jsonl"), "model_path": str(teacher)}
+    given = {"cuts": str(tmp_path / "three.jsonl"), "model": str(teacher)}
     rows = run(**given, max_skip_ratio=0.7)
     assert [row["id"] for row in rows] == ["fine-0"]
     assert {skip.id: skip.reason for skip in read_ledger(tmp_path / "skipped.jsonl")} == {

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from egrecho_inner.results.hypothesis import Hypothesis, from_row, to_row
+from egrecho_inner.results.utterance import Hypothesis, from_row, to_row
 
 PATTERN = "hyps.partial*.jsonl"
 

@@ -33,8 +33,7 @@ from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.model.loading import check_path, explain, load_model, load_processor
 from egrecho_inner.results.folder import SUMMARY, is_result, read_rows, read_summary, to_hypothesis
-from egrecho_inner.results.hypothesis import Hypothesis
-from egrecho_inner.results.references import Reference
+from egrecho_inner.results.utterance import Hypothesis, Reference
 from egrecho_inner.runtime.devices import auto_device
 from egrecho_inner.runtime.passes import make_key
 from egrecho_inner.runtime.progress import watched

@@ -34,7 +34,7 @@ from egrecho_inner.decoding.recognize import Found, Recognizer, label_encoder
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.loading import window_of
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.results.hypothesis import Hypothesis
+from egrecho_inner.results.utterance import Hypothesis
 from egrecho_inner.text.constants import WHISPER_FRAMES, WINDOW_SECONDS
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.text.languages import join_texts

@@ -14,10 +14,9 @@ from typing import Any
 from egrecho_inner.config_names import manifest_name
 from egrecho_inner.errors import DataError
 from egrecho_inner.results.errs import write_errs
-from egrecho_inner.results.hypothesis import Hypothesis, to_row
-from egrecho_inner.results.references import Reference
 from egrecho_inner.results.scores import SetScores
 from egrecho_inner.results.tables import averages, sets_table
+from egrecho_inner.results.utterance import Hypothesis, Reference, to_row
 from egrecho_inner.runtime.files import read_lines, to_line, write_json, write_jsonl, write_text
 from egrecho_inner.text.scoring import pool
 

@@ -5,27 +5,15 @@ In: a manifest. Out: a `Reference` for each cut, in the order of the manifest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egrecho_inner.errors import DataError
+from egrecho_inner.results.utterance import Reference
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
     from egrecho_inner.data.cuts.index import CutIndex
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What should be recognised in a cut."""
-
-    id: str
-    text: str
-    language: str | None
-    """Code; None where the cut names none."""
-    speaker: str | None
-    duration: float
 
 
 def read_references(cuts: CutIndex, limit: int | None, n_mels: int, language: str | None) -> list[Reference]:

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from egrecho_inner.results.hypothesis import Hypothesis
-from egrecho_inner.results.references import Reference
+from egrecho_inner.results.utterance import Hypothesis, Reference
 from egrecho_inner.text.alignment import Metric
 from egrecho_inner.text.bootstrap import bootstrap_interval
 from egrecho_inner.text.normalize import Normalizer, default_metric, default_normalizer, get_normalizer

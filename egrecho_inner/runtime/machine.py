@@ -117,7 +117,7 @@ def disk_checks(run: Path, workers: int) -> Iterator[Check]:
     folder = next(each for each in (run.absolute(), *run.absolute().parents) if each.is_dir())
     free = shutil.disk_usage(folder).free
     if not os.access(folder, os.W_OK):
-        yield Check("machine", "disk", f"{folder} cannot be written", "bad", "give another --outdir")
+        yield Check("machine", "disk", f"{folder} cannot be written", "bad", "give another --out")
     else:
         low = ("note", "checkpoints and features take gigabytes") if free < LEAST_DISK else ()
         yield Check("machine", "disk", f"{free / 1e9:.1f} GB free in {folder}", *low)

@@ -62,8 +62,8 @@ class JobForm(BaseModel):
         """Return the command line of the job, for Python; `{job}` stands for its folder, wherever that is."""
         named: dict[str, Any] = {
             "folder": "{job}/data",
-            "outdir": "{job}/run",
-            "model_path": settings.models[self.base_model_name],
+            "out": "{job}/run",
+            "model": settings.models[self.base_model_name],
             "language": self.language,
             "tune.policy": self.policy,
             "tune.top_layers": self.top_layers,

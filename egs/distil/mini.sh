@@ -15,7 +15,7 @@
 #   4  kd2 as the teacher's assistant                                  -> EXP/kd2/speculative.json
 #
 #   --exp DIR              everything made here (exp/distil_mini)
-#   --model_name NAME      what the teacher grows from (egs/mini/nano)
+#   --model NAME           what the teacher grows from (egs/mini/nano)
 #   --decoder_layers N     of the students
 #   --jobs N               processes that make and prepare the data
 #   --teacher_overrides WORDS   --overrides WORDS    options of full.py and distil.py
@@ -24,7 +24,7 @@ set -euo pipefail
 stage=0
 stop_stage=4
 exp=exp/distil_mini
-model_name=egs/mini/nano
+model=egs/mini/nano
 decoder_layers=1
 jobs=2
 teacher_overrides=
@@ -49,15 +49,15 @@ speech() {
 # twice PART: every layer of nano two times, [0, 0, 1, 1, ...]
 twice() {
   python -c 'import json, sys; print([n // 2 for n in range(2 * json.load(open(sys.argv[1]))[sys.argv[2]])])' \
-    "$model_name/config.json" "$1"
+    "$model/config.json" "$1"
 }
 teacher() {
   split "$teacher_overrides"
-  egrecho init-student "$model_name" "$exp/deeper" --encoder_layers "$(twice encoder_layers)" \
+  egrecho init-student "$model" "$exp/deeper" --encoder_layers "$(twice encoder_layers)" \
     --decoder_layers "$(twice decoder_layers)"
   egrecho_inner/full.py -c config/train.yaml -c config/full.yaml -c egs/distil/mini_teacher.yaml \
-    --model.path "$exp/deeper" --data.train "[$cuts/distil_teacher_cuts_train.jsonl.gz]" \
-    --data.dev "[$cuts/distil_teacher_cuts_val.jsonl.gz]" --outdir "$exp/teacher" ${words[@]+"${words[@]}"}
+    --model "$exp/deeper" --data.train "[$cuts/distil_teacher_cuts_train.jsonl.gz]" \
+    --data.dev "[$cuts/distil_teacher_cuts_val.jsonl.gz]" --out "$exp/teacher" ${words[@]+"${words[@]}"}
 }
 # student NAME RANDOM WORDS...: options of distil.py
 student() {

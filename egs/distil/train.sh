@@ -69,8 +69,8 @@ use_processes "$nproc"
 
 training=(-c config/train.yaml)
 for file in $config; do training+=(-c "$file"); done
-training+=(--model.path "$run/init" --teacher "$teacher" --data.train "[$learned]" --data.dev "[$dev_cuts]" --outdir "$run")
-labelling=("$train_cuts" "$labels/labelled.jsonl.gz" --model_path "$teacher")
+training+=(--model "$run/init" --teacher "$teacher" --data.train "[$learned]" --data.dev "[$dev_cuts]" --out "$run")
+labelling=("$train_cuts" "$labels/labelled.jsonl.gz" --model "$teacher")
 for file in $label_config; do labelling+=(-c "$file"); done
 filtering=("$labels/labelled.jsonl.gz" "$labels/filtered.jsonl.gz")
 for file in $filter_config; do filtering+=(-c "$file"); done
@@ -119,8 +119,8 @@ if at_stage 5; then
   sets=
   for file in $test_cuts; do sets="$sets,$file"; done
   evaluating+=(--cuts "[${sets#,}]")
-  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$teacher" --outdir "$exp/teacher/eval" > /dev/null
-  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model_path "$run/final" --outdir "$run/eval" > /dev/null
+  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model "$teacher" --out "$exp/teacher/eval" > /dev/null
+  "${launch[@]}" egrecho_inner/evaluation.py "${evaluating[@]}" --model "$run/final" --out "$run/eval" > /dev/null
   egrecho side-by-side "teacher=$exp/teacher/eval" "$name=$run/eval" --out "$run/table.md"
 fi
 

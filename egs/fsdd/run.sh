@@ -12,7 +12,7 @@
 #   4  LoRA, merge and evaluation                         -> EXP/lora
 #
 #   --recordings DIR       the corpus's folder `recordings` (needed for stage 0)
-#   --model_name NAME      model to start from (egs/mini/nano)
+#   --model NAME           model to start from (egs/mini/nano)
 #   --exp DIR              run folders (exp/fsdd)
 #   --overrides WORDS      options of full.py and lora.py, on top of fsdd.yaml
 set -euo pipefail
@@ -20,7 +20,7 @@ set -euo pipefail
 stage=0
 stop_stage=4
 recordings=
-model_name=egs/mini/nano
+model=egs/mini/nano
 exp=exp/fsdd
 overrides=
 . "$(dirname "$0")/../../path.sh"
@@ -38,7 +38,7 @@ if at_stage 1; then
 fi
 
 finetune() {
-  bash finetune.sh --model_name "$model_name" --prefix fsdd --config egs/fsdd/fsdd.yaml --exp "$exp" \
+  bash finetune.sh --model "$model" --prefix fsdd --config egs/fsdd/fsdd.yaml --exp "$exp" \
     --eval_config egs/mini/eval.yaml --overrides "$overrides" "$@"
 }
 if at_stage 2; then timed "evaluate base" finetune --stage -1 --stop_stage -1; fi

@@ -45,7 +45,7 @@ fi
 
 train() {
   egrecho_inner/full.py -c "$1" --data.train "[${sentences}_train.jsonl.gz,${words}_train.jsonl.gz]" \
-    --data.dev "[${sentences}_val.jsonl.gz]" --outdir "$2" --model.path "$3" ${words[@]+"${words[@]}"}
+    --data.dev "[${sentences}_val.jsonl.gz]" --out "$2" --model "$3" ${words[@]+"${words[@]}"}
 }
 if at_stage 3; then train egs/mini/pretrain.yaml "$exp/first" "$exp/processor"; fi
 if at_stage 4; then train egs/mini/pretrain_augmented.yaml "$exp/second" "$exp/first/final"; fi

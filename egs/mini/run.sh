@@ -11,7 +11,7 @@
 #   4  LoRA, merge and evaluation                          -> EXP/lora
 # and at the end one table: word error rates, and how long each stage took.
 #
-#   --model_name NAME      model to start from (egs/mini/nano)
+#   --model NAME           model to start from (egs/mini/nano)
 #   --exp DIR              run folders (exp/mini); the same command continues what was stopped
 #   --jobs N               processes for making and preparing the data
 #   --overrides WORDS      options of full.py and lora.py, on top of egs/mini/mini.yaml
@@ -19,7 +19,7 @@ set -euo pipefail
 
 stage=0
 stop_stage=4
-model_name=egs/mini/nano
+model=egs/mini/nano
 exp=exp/mini
 jobs=2
 overrides=
@@ -28,7 +28,7 @@ cd "$EGRECHO_ROOT"
 parse_options "$@"
 
 finetune() {
-  bash finetune.sh --model_name "$model_name" --prefix mini --config egs/mini/mini.yaml --exp "$exp" \
+  bash finetune.sh --model "$model" --prefix mini --config egs/mini/mini.yaml --exp "$exp" \
     --eval_config egs/mini/eval.yaml --overrides "$overrides" "$@"
 }
 

@@ -15,7 +15,7 @@
 #   --recordings DIR       FSDD's folder `recordings`; without it stages 2 and 3 are left out
 #   --speakers WORDS       held out in turn ("jackson nicolas theo")
 #   --sizes WORDS          recordings to learn ("50 100 200")
-#   --model_name NAME      model to start from (egs/mini/nano)
+#   --model NAME           model to start from (egs/mini/nano)
 #   --exp DIR              run folders (exp/personal_mini)
 #   --overrides WORDS      options of egrecho personal, on top of config/personal.yaml
 set -euo pipefail
@@ -25,7 +25,7 @@ stop_stage=3
 recordings=
 speakers="jackson nicolas theo"
 sizes="50 100 200"
-model_name=egs/mini/nano
+model=egs/mini/nano
 exp=exp/personal_mini
 overrides=
 . "$(dirname "$0")/../../path.sh"
@@ -42,7 +42,7 @@ voices() {
 }
 # personal NAME FOLDER BASE GUARD
 personal() {
-  egrecho personal "$2" "$exp/$1" -c config/personal.yaml --model_path "$3" --language en --guard.data "$4" \
+  egrecho personal "$2" "$exp/$1" -c config/personal.yaml --model "$3" --language en --guard.data "$4" \
     --scoring.normalizer none ${words[@]+"${words[@]}"}
 }
 # base SPEAKER: nano tuned on the five others
@@ -50,13 +50,13 @@ base() {
   python egs/personal/local/fsdd_folders.py "$recordings" "$data/$1" --speaker "$1"
   egrecho import-folder "$data/$1/base" "$exp/$1/cuts" --language en
   egrecho_inner/full.py -c config/train.yaml -c config/full.yaml -c egs/fsdd/fsdd.yaml -c egs/personal/mini_base.yaml \
-    --model.path "$model_name" --data.train "$exp/$1/cuts/cuts_train.jsonl.gz" \
-    --data.dev "$exp/$1/cuts/cuts_dev.jsonl.gz" --outdir "$exp/$1/base"
+    --model "$model" --data.train "$exp/$1/cuts/cuts_train.jsonl.gz" \
+    --data.dev "$exp/$1/cuts/cuts_dev.jsonl.gz" --out "$exp/$1/base"
 }
 
 rows=("German accent=$exp/voice")
 if at_stage 0; then timed "make speech" voices; fi
-if at_stage 1; then timed "German accent" personal voice "$data/voice" "$model_name" "$data/others"; fi
+if at_stage 1; then timed "German accent" personal voice "$data/voice" "$model" "$data/others"; fi
 for speaker in $speakers; do
   if [ -n "$recordings" ] && at_stage 2; then timed "base without $speaker" base "$speaker"; fi
   for size in $sizes; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A Whisper for one voice, from a folder of recordings: UID.wav (mp3, flac, m4a, ogg, ...) beside UID.txt.
 #
-#   bash egs/personal/run.sh --folder my_recordings --model_name openai/whisper-tiny --language en
+#   bash egs/personal/run.sh --folder my_recordings --model openai/whisper-tiny --language en
 #
 # Stages, --stage to --stop_stage (0 to 2):
 #   0  read and divide the folder: pages that play it all, and what looks wrong -> EXP/cuts/recordings.html, EXP/data.html
@@ -9,7 +9,7 @@
 #   2  the model that is to be used as CTranslate2 int8, beside itself in float -> EXP/device (extra ct2)
 #
 #   --folder DIR           the recordings (needed)
-#   --model_name NAME      the base (openai/whisper-tiny)
+#   --model NAME           the base (openai/whisper-tiny)
 #   --language CODE        of the recordings; empty detects it
 #   --exp DIR              where everything goes (exp/personal)
 #   --guard DIR            recordings of others: what the model must not forget
@@ -20,7 +20,7 @@ set -euo pipefail
 stage=0
 stop_stage=1
 folder=
-model_name=openai/whisper-tiny
+model=openai/whisper-tiny
 language=
 exp=exp/personal
 guard=
@@ -38,13 +38,13 @@ look() {
 }
 if at_stage 0; then timed "look at the recordings" look; fi
 if at_stage 1; then
-  timed "personalise" egrecho personal "$folder" "$exp/run" -c "$config" --model_path "$model_name" \
+  timed "personalise" egrecho personal "$folder" "$exp/run" -c "$config" --model "$model" \
     --language "${language:-null}" --guard.data "${guard:-null}" ${words[@]+"${words[@]}"}
 fi
 if at_stage 2; then
   for backend in torch ctranslate2 ctranslate2-int8; do
     timed "decode with $backend" egrecho eval "$exp/run/final" --cuts "$exp/run/cuts/cuts_test.jsonl.gz" \
-      --outdir "$exp/device/$backend" --decode.backend "$backend" --decode.language "${language:-null}" --device cpu
+      --out "$exp/device/$backend" --decode.backend "$backend" --decode.language "${language:-null}" --device cpu
   done
   ./local/display_results.py "float32=$exp/device/torch" "CTranslate2=$exp/device/ctranslate2" \
     "CTranslate2 int8=$exp/device/ctranslate2-int8"

@@ -15,7 +15,7 @@ from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.resumable import Decoder, Placement
 from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.results.hypothesis import Hypothesis
+from egrecho_inner.results.utterance import Hypothesis
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 

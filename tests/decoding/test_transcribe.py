@@ -22,7 +22,7 @@ from egrecho_inner.decoding.pieces import load_features, longest_first, plan, pr
 from egrecho_inner.decoding.transcribe import Transcriber, transcribe
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.loading import load_model
-from egrecho_inner.results.hypothesis import Hypothesis
+from egrecho_inner.results.utterance import Hypothesis
 from egrecho_inner.text.repetition import is_loop
 
 

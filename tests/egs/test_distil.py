@@ -36,7 +36,7 @@ LARGE_V3 = {
     "encoder_ffn_dim": 5120,
     "decoder_ffn_dim": 5120,
 }
-GIVEN = ["--model.path", "s", "--teacher", "t", "--data.train", "[x]", "--outdir", "o"]
+GIVEN = ["--model", "s", "--teacher", "t", "--data.train", "[x]", "--out", "o"]
 
 
 MEMORY = [4.5, 1.8, 2.9]
@@ -104,7 +104,7 @@ def test_large_v3_to_two_layers_fits_its_shapes_and_steps() -> None:
 def test_the_yaml_of_labels_and_rules_is_read(program: object) -> None:
     if program is pseudo_label:
         files = ["-c", str(EGS / "label.yaml"), "-c", str(EGS / "mini_label.yaml")]
-        given = parse(pseudo_label, ["a", "b", *files, "--model_path", "t"])
+        given = parse(pseudo_label, ["a", "b", *files, "--model", "t"])
         assert (given["decode"].timestamps, given["shard_size"]) == (False, 400)
     else:
         given = parse(filter_cuts, ["a", "b", "-c", str(EGS / "filter.yaml")])

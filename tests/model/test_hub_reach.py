@@ -56,10 +56,10 @@ def test_eval_of_a_hub_id_without_a_network_is_one_line(tmp_path: Path) -> None:
     cuts = speech_cuts(tmp_path, n=2)
     environment = {**os.environ, "HF_ENDPOINT": NOBODY, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
     environment.pop("HF_HUB_OFFLINE", None)
-    command = [sys.executable, "egrecho_inner/evaluation.py", "--model_path", "openai/whisper-tiny"]
+    command = [sys.executable, "egrecho_inner/evaluation.py", "--model", "openai/whisper-tiny"]
     began = time.monotonic()
     done = subprocess.run(
-        [*command, "--cuts", str(cuts), "--outdir", str(tmp_path / "out")],
+        [*command, "--cuts", str(cuts), "--out", str(tmp_path / "out")],
         capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300,
     )  # fmt: skip
     assert done.returncode == 4 and time.monotonic() - began < 60  # most of it is importing

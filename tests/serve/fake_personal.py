@@ -17,7 +17,7 @@ PHASES = ["running base model evaluation", "running training", "saving best mode
 
 def main() -> None:
     words = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:])
-    out = Path(words["outdir"])
+    out = Path(words["out"])
     out.mkdir(parents=True, exist_ok=True)
     append(out.parent / "starts.txt", f"{time.time()}")
     step = out / "step.txt"

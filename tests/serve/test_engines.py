@@ -30,7 +30,7 @@ def job_folder(path: Path, epochs: int = 2, **more: Any) -> JobFolder:
     folder.data.mkdir(parents=True)
     for name, content in recordings().items():
         (folder.data / name).write_bytes(content)
-    words = ["--folder={job}/data", "--outdir={job}/run", f"--tune.epochs={epochs}", "--tune.seed=1"]
+    words = ["--folder={job}/data", "--out={job}/run", f"--tune.epochs={epochs}", "--tune.seed=1"]
     folder.write("job.json", {"arguments": [str(FAKE), *words], "attempt": 1, **more})
     return folder
 
@@ -213,7 +213,7 @@ def test_modals_faults_are_errors_of_the_engine(tmp_path: Path) -> None:
     modal.Function = SimpleNamespace(from_name=lambda *_: (_ for _ in ()).throw(modal.exception.Error("no account")))
     with pytest.raises(EngineError, match="no account"):
         engine.submit(folder)
-    folder.write("job.json", {"arguments": [f"--model_path={tmp_path}"]})
+    folder.write("job.json", {"arguments": [f"--model={tmp_path}"]})
     with pytest.raises(EngineError, match="hub id"):
         engine.submit(folder)
     modal.calls["fc-x"] = SimpleNamespace(get=lambda timeout: (_ for _ in ()).throw(modal.exception.Error("expired")),
@@ -305,7 +305,7 @@ def test_a_failed_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     import egrecho_inner.on_demand as module
 
     folder = job_folder(tmp_path / ("a" * 32))
-    folder.write("job.json", {"arguments": [str(FAKE), "--folder={job}/data", "--outdir={job}/run", "--tune.epochs=1",
+    folder.write("job.json", {"arguments": [str(FAKE), "--folder={job}/data", "--out={job}/run", "--tune.epochs=1",
                                             "--tune.seed=13"], "attempt": 1})  # fmt: skip
     monkeypatch.setattr(module, "PAUSE", 0.1)
     folder.write("handle.json", {"handle": LocalEngine().submit(folder)})

@@ -292,7 +292,7 @@ def test_only_offered_models_are_taken(shared: Running, name: str) -> None:
 def test_the_job_gets_the_folder_behind_the_name_and_no_code(shared: Running) -> None:
     id = shared.post().json()["id"]
     words = json.loads((shared.settings.jobs / id / "job.json").read_text())["arguments"]
-    assert "--model_path=/nowhere/tiny" in words
+    assert "--model=/nowhere/tiny" in words
     assert not any("trust" in word for word in words)
     shared.wait(id)
 
@@ -303,7 +303,7 @@ def test_the_job_gets_the_folder_behind_the_name_and_no_code(shared: Running) ->
         ("epochs", "-1"), ("epochs", "0"), ("epochs", "1000000000"), ("epochs", "nan"), ("epochs", "5; rm"),
         ("epochs", "٣"), ("epochs", "3.5"), ("language", "xx"), ("language", "en --open"), ("batch_size", "100000"),
         ("learning_rate", "inf"), ("learning_rate", "-1"), ("policy", "everything"), ("seed", "-1"), ("dev", "0.9"),
-        ("unknown", "1"), ("engine", "cloud"), ("groups", "x"), ("normalizer", "/etc/passwd"), ("outdir", "/tmp/x"),
+        ("unknown", "1"), ("engine", "cloud"), ("groups", "x"), ("normalizer", "/etc/passwd"), ("out", "/tmp/x"),
     ],
 )  # fmt: skip
 def test_fields_have_bounds(shared: Running, field: str, value: str) -> None:

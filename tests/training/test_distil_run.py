@@ -53,7 +53,7 @@ def first_step(home: Path, out: Path, processes: int, batch_size: int, accumulat
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [*launch, str(ROOT / "egrecho_inner" / "distil.py"), "-c", str(home / "options.yaml")]
-    command += ["--model.path", str(home / "student"), "--teacher", str(home / "teacher"), "--outdir", str(out)]
+    command += ["--model", str(home / "student"), "--teacher", str(home / "teacher"), "--out", str(out)]
     command += ["--data.train", str(home / "cuts.jsonl"), "--batch.batch_size", str(batch_size)]
     command += ["--train.accumulation", str(accumulation), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

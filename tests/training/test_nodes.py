@@ -40,7 +40,7 @@ def home(tmp_path: Path) -> Path:
 
 def options(home: Path, out: str, batch_size: int, *more: str) -> list[str]:
     return [
-        *("--model.path", str(home / "base"), "--data.train", f"[{home / 'cuts.jsonl'}]", "--outdir", str(home / out)),
+        *("--model", str(home / "base"), "--data.train", f"[{home / 'cuts.jsonl'}]", "--out", str(home / out)),
         *("--train.max_steps", "3", "--train.workers", "0", "--train.report_to", "[]", "--train.optimizer", "sgd"),
         *("--train.learning_rate", "0.1", "--train.schedule", "constant", "--train.warmup_steps", "0"),
         *("--batch.max_duration", "null", "--batch.batch_size", str(batch_size), *more),
@@ -101,7 +101,7 @@ def test_a_job_out_of_time_is_queued_again(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"), [([], "which program?"), (["ful"], "no program 'ful'"), (["full"], "--outdir DIR is needed")]
+    ("words", "message"), [([], "which program?"), (["ful"], "no program 'ful'"), (["full"], "--out DIR is needed")]
 )
 def test_a_job_that_cannot_run_says_so(home: Path, words: list[str], message: str) -> None:
     done = sbatch(home, *words)

@@ -67,7 +67,7 @@ def refused(capsys: pytest.CaptureFixture[str], program: Callable[..., Any], *wo
 
 def training(model: Path, cuts: Path, out: Path) -> list[str]:
     return [
-        *("--model.path", str(model), "--data.train", f"[{cuts}]", "--outdir", str(out), "--train.max_steps", "2"),
+        *("--model", str(model), "--data.train", f"[{cuts}]", "--out", str(out), "--train.max_steps", "2"),
         *("--train.workers", "0", "--train.report_to", "[]"),
     ]
 
@@ -106,7 +106,7 @@ def test_pickled_model_weights_are_not_opened(
     if program == "full":
         code, line = refused(capsys, train_full, *training(model, cuts, tmp_path / "run"))
     elif program == "eval":
-        code, line = refused(capsys, evaluate, model, "--cuts", cuts, "--outdir", tmp_path / "eval")
+        code, line = refused(capsys, evaluate, model, "--cuts", cuts, "--out", tmp_path / "eval")
     else:
         code, line = refused(capsys, merge_lora, adapter, tmp_path / "merged", "--base", model)
     assert code == 4 and "pickled weights (.bin), which are not loaded" in line
@@ -241,7 +241,7 @@ def test_manifests_run_nothing(
     if program == "full":
         code, line = refused(capsys, train_full, *training(model, evil, tmp_path / "run"))
     else:
-        code, line = refused(capsys, evaluate, model, "--cuts", evil, "--outdir", tmp_path / "eval")
+        code, line = refused(capsys, evaluate, model, "--cuts", evil, "--out", tmp_path / "eval")
     assert code == 3 and "evil.jsonl:3: " in line and "is refused: manifests may only point at plain files" in line
     assert not pwned.exists()
 

@@ -34,7 +34,7 @@ def start(kind: str, base: Path, cuts: Path, out: Path) -> None:
         "data": DataOptions(train=str(cuts)),
         "batch": BatchOptions(max_duration=None, batch_size=3),
         "train": train,
-        "outdir": str(out),
+        "out": str(out),
     }
     if kind == "adapter":
         train_lora(lora=LoraOptions(r=2), **given)

@@ -134,7 +134,7 @@ class StreamPlan:
             ModelError: A run is continued whose checkpoint knows of no stream.
         """
         if step and self.state is None:
-            raise ModelError("the checkpoint was not trained from Shar folders; give its manifests, or another outdir")
+            raise ModelError("the checkpoint was not trained from Shar folders; give its manifests, or another --out")
         state = self.state or {"epoch": 0, "taken": 0}
         epoch, passed = state["epoch"], state["taken"] // self.world_size
         while True:

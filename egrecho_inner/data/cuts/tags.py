@@ -12,7 +12,7 @@ writes them to `cut.custom.document` (document) and `supervision.custom.tags` (w
 
 Definitions are those of OLMoASR (Ngo et al. 2025) where it has the tag; `repeating_lines` is that of its paper, as its
 code calls every "no" after "no, no" a repetition. What needs the audio is in `data/audio/tags.py`; audio languages
-come with a model's text (`egrecho pseudo-label`) or from its own detection (`egrecho tag --model_path`).
+come with a model's text (`egrecho pseudo-label`) or from its own detection (`egrecho tag --model`).
 """
 
 import importlib.util

@@ -46,7 +46,7 @@ class ModalEngine:
     def submit(self, folder: JobFolder) -> str:
         """Upload the job and spawn the function; return the call's id."""
         for word in folder.read("job.json").get("arguments", []):
-            if word.startswith("--model_path=") and Path(word.partition("=")[2]).is_dir():
+            if word.startswith(("--model=", "--model_path=")) and Path(word.partition("=")[2]).is_dir():
                 raise EngineError(
                     "the base is a folder of this machine; on Modal give a hub id such as openai/whisper-tiny"
                 )

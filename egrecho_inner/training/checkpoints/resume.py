@@ -23,7 +23,7 @@ from egrecho_inner.training.guards.devices import same_bits_need
 logger = logging.getLogger(__name__)
 
 FREE = {
-    "outdir", "allow_changed", "allow_reshard",
+    "out", "outdir", "allow_changed", "allow_reshard",
     # known by content, wherever the files lie
     "model.path", "data.train", "data.dev",
     "data.max_skip_ratio",
@@ -136,7 +136,7 @@ def check_same(folder: str, then: dict[str, Any], now: dict[str, Any], allow: Al
     changed = differences(then, now)
     if changed and not allow.changed:
         raise ConfigError(
-            f"{folder} was made with other settings ({listing(changed)}); go back to them, give another --outdir, or "
+            f"{folder} was made with other settings ({listing(changed)}); go back to them, give another --out, or "
             f"--allow_changed true to go on from step {then['step']} with the new ones"
         )
     if changed:

@@ -47,7 +47,7 @@ class RunLock:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise ConfigError(
-                    f"{self.run} is in use by {describe(self.read())}; wait for it, stop it, or give another --outdir"
+                    f"{self.run} is in use by {describe(self.read())}; wait for it, stop it, or give another --out"
                 ) from error
             logger.warning("%s cannot be locked (%s); see to it that nobody else writes there", self.run, error)
         before = self.read()
@@ -102,5 +102,5 @@ def check_writable(run: Path) -> None:
     except OSError as error:
         probe.unlink(missing_ok=True) if run.is_dir() and os.access(run, os.W_OK) else None
         raise MachineError(
-            f"{run} cannot be written: {error.strerror}; free space or give another --outdir, then repeat"
+            f"{run} cannot be written: {error.strerror}; free space or give another --out, then repeat"
         ) from error

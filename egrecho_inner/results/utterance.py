@@ -1,7 +1,19 @@
-"""What was recognised in one cut, and the line of `hyps.jsonl` that it becomes."""
+"""One cut of an evaluation: what should be recognised in it, and what was."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What should be recognised in a cut."""
+
+    id: str
+    text: str
+    language: str | None
+    """Code; None where the cut names none."""
+    speaker: str | None
+    duration: float
 
 
 @dataclass(frozen=True)
