@@ -32,6 +32,7 @@ COMMANDS = {
     "merge-lora-whisper": ("egrecho_inner.merge_lora:merge_lora", "adapter + base -> a full model, proven equal"),
     "average": ("egrecho_inner.average:average", "checkpoints of a run, or several models -> one model"),
     "eval": ("egrecho_inner.evaluation:evaluate", "model + cuts -> hypotheses and error rates"),
+    "transcribe": ("egrecho_inner.transcribe:transcribe", "recordings -> text, subtitles, times of words"),
     "pseudo-label": ("egrecho_inner.pseudo_label:pseudo_label", "cuts + a teacher -> cuts with the teacher's text"),
     "segment": ("egrecho_inner.segment:segment", "documents -> windows of at most 30 s, cuts into the recordings"),
     "tag": ("egrecho_inner.tag:tag", "documents or windows -> the same with facts to filter by"),

@@ -213,15 +213,20 @@ def place_positionals(function: Callable[..., Any], argv: list[str]) -> list[str
     rest = list(argv)
     parameters = inspect.signature(function).parameters
     for name in getattr(function, "positional", []):
-        if not rest or rest[0].startswith("-"):
+        if not rest or is_option(rest[0]):
             break
         if "list[" in str(parameters[name].annotation):
-            words = list(takewhile(lambda word: not word.startswith("-"), rest))
+            words = list(takewhile(lambda word: not is_option(word), rest))
             placed += [f"--{name}", *words]
             del rest[: len(words)]
         else:
             placed += [f"--{name}", rest.pop(0)]
     return placed + rest
+
+
+def is_option(word: str) -> bool:
+    """Tell whether a word is an option's name; - alone stands for standard input."""
+    return word.startswith("-") and word != "-"
 
 
 def spell_out(function: Callable[..., Any], argv: list[str]) -> list[str]:
@@ -249,7 +254,7 @@ def join_lists(argv: list[str], keys: dict[str, Key]) -> list[str]:
         key = keys.get(joined[-1].removeprefix("--"))
         choices = choices_of(key.hint) if key and joined[-1].startswith("--") else ()
         kind = next((each for each in choices if get_origin(each) is list), None)
-        words = list(takewhile(lambda word: not word.startswith("-"), rest)) if kind else []
+        words = list(takewhile(lambda word: not is_option(word), rest)) if kind else []
         del rest[: len(words)]
         if len(words) == 1 and (words[0].startswith(("[", "{")) or words[0] == "null" or len(set(choices) & SINGLE)):
             joined += words

@@ -71,7 +71,7 @@ def merge_lora(
         after = merged(**batch).logits
     prove(before, after)
     with working_folder(folder) as working:
-        save_folder(merged, processor, working, window, made.get("timestamps"))
+        save_folder(merged, processor, working, window, made.get("timestamps"), made.get("learned_seconds"))
         with torch.no_grad():
             prove(before, load_model(str(working)).eval()(**batch).logits)
         write_json(working / TRAINING, {"base": base, "input_window": window, **made, "adapter": adapter})

@@ -1,13 +1,17 @@
-"""Audio of more than 30 s: where to cut it, how its parts become one text, and Whisper's own way through it.
+"""Audio longer than the model takes at once: where to cut it, and how its parts become one text.
 
-Two ways. `silences` works with every model: the recording is cut into nearly equal parts at its quietest places, the
-parts go through the model in batches like any utterance. `timestamps` is OpenAI's way (Radford et al. 2022, 4.5): 30 s
-windows, each beginning where the last timestamp of the one before says; it needs a model that says timestamps, and
-goes through a recording window by window.
-Left out: conditioning on the previous text, and the fallback to higher temperatures.
+Two ways. `silences` works with every model: the recording is cut at its quietest places into parts that are no longer
+than what the model learned, and the parts go through the model in batches like any utterance; where nobody pauses, both
+parts get the audio around the cut, and what both recognised there is kept once. `timestamps` is OpenAI's way
+(`sequential.py`): 30 s windows, each beginning where the last timestamp of the one before says.
 
 T frames of 10 ms, F mel bins.
 """
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,20 +20,41 @@ from egrecho_inner.text.constants import WHISPER_FRAMES
 TARGET_FRAMES = 2800  # a part is about as long at most, so that there is room to look for a silence
 SEARCHED_FRAMES = 400  # how far on both sides of the target a silence is looked for
 QUIET_FRAMES = 30  # energy is averaged over as much: a pause between words, not a stop consonant
+PAUSE_FRAMES = 50  # the same between utterances, where parts are to be as long as those
+DISTANCE_COST = 0.3  # of a place at twice the typical length, in shares of the way from a recording's quiet to its loud
+QUANTILES = (0.05, 0.95)  # of a recording's energy: its quiet places and its loud ones
+PAUSE_LEVEL = 0.5  # of the way from quiet to loud; a cut above it goes through speech
+OVERLAP_FRAMES = 80  # on both sides of a cut through speech: a long word
+MERGE_MARGIN = 1.5  # how much faster than the rest of its part an overlap may be spoken
 FRAMES_PER_POSITION = 2  # timestamps count encoder positions
 
 
+def smooth_energy(feats: np.ndarray, frames: int) -> np.ndarray:
+    """Return the mean log-mel around each frame, (T,) from (T, F); of the logarithm, so that a click hides no pause."""
+    sums = np.concatenate([[0.0], np.cumsum(feats.mean(axis=1), dtype=np.float64)])
+    at = np.arange(len(feats))
+    low, high = np.maximum(at - frames // 2, 0), np.minimum(at + frames // 2 + 1, len(feats))
+    return (sums[high] - sums[low]) / (high - low)
+
+
+class Lengths(NamedTuple):
+    """How long parts are, in frames."""
+
+    typical: int = WHISPER_FRAMES
+    """A part is about as long."""
+    longest: int = WHISPER_FRAMES
+    """A part is never longer."""
+    undivided: int = WHISPER_FRAMES
+    """Audio of this length is not cut."""
+
+
 def split_at_silences(feats: np.ndarray) -> list[int]:
-    """Return the edges of parts of at most 30 s, 0 and T among them.
+    """Return the edges of nearly equal parts of at most 30 s, 0 and T among them.
 
     Args:
         feats: (T, F) log-mel.
     """
-    energy = feats.mean(axis=1)  # (T,) of the logarithm, so that a click does not hide a pause
-    sums = np.concatenate([[0.0], np.cumsum(energy, dtype=np.float64)])
-    at = np.arange(len(feats))
-    low, high = np.maximum(at - QUIET_FRAMES // 2, 0), np.minimum(at + QUIET_FRAMES // 2 + 1, len(feats))
-    smooth = (sums[high] - sums[low]) / (high - low)
+    smooth = smooth_energy(feats, QUIET_FRAMES)
     edges = [0]
     while (rest := len(feats) - edges[-1]) > WHISPER_FRAMES:
         target = edges[-1] + rest // -(-rest // TARGET_FRAMES)
@@ -37,6 +62,72 @@ def split_at_silences(feats: np.ndarray) -> list[int]:
         last = min(target + SEARCHED_FRAMES, edges[-1] + WHISPER_FRAMES)
         edges.append(first + int(smooth[first : last + 1].argmin()))
     return [*edges, len(feats)]
+
+
+def split_as_learned(feats: np.ndarray, lengths: Lengths) -> list[int]:
+    """Return the edges of parts as long as what a model learned, 0 and T among them.
+
+    Each ends at the quietest place between half the typical length and the longest, the nearer to typical the better.
+
+    Args:
+        feats: (T, F) log-mel.
+        lengths: Of the parts.
+    """
+    energy = smooth_energy(feats, PAUSE_FRAMES)
+    low, high = np.quantile(energy, QUANTILES)
+    loudness = (energy - low) / max(high - low, 1e-6)
+    edges = [0]
+    while len(feats) - edges[-1] > lengths.longest:
+        at = edges[-1] + np.arange(lengths.typical // 2, lengths.longest + 1)
+        cost = loudness[at] + DISTANCE_COST * np.abs(at - edges[-1] - lengths.typical) / lengths.typical
+        edges.append(int(at[cost.argmin()]))
+    return [*edges, len(feats)]
+
+
+def parts_of(feats: np.ndarray, lengths: Lengths) -> list[tuple[int, int, int]]:
+    """Return the parts of a recording: begin, end, and how many frames at its beginning the part before has too.
+
+    Args:
+        feats: (T, F) log-mel.
+        lengths: Of the parts.
+    """
+    edges = split_at_silences(feats) if lengths == Lengths() else split_as_learned(feats, lengths)
+    begins, ends = edges[:-1], edges[1:]
+    smooth = smooth_energy(feats, QUIET_FRAMES)
+    level = np.quantile(smooth, QUANTILES) @ [1 - PAUSE_LEVEL, PAUSE_LEVEL]
+    for place, edge in enumerate(edges[1:-1]):
+        if smooth[edge] <= level:
+            continue
+        room = [lengths.longest - (end - begin) for begin, end in ((begins[place], edge), (edge, ends[place + 1]))]
+        ends[place] = edge + max(min(OVERLAP_FRAMES, room[0]), 0)
+        begins[place + 1] = edge - max(min(OVERLAP_FRAMES, room[1]), 0)
+    overlaps = [0, *(max(end - begin, 0) for end, begin in zip(ends[:-1], begins[1:], strict=True))]
+    return list(zip(begins, ends, overlaps, strict=True))
+
+
+def merge_overlaps(parts: Sequence[list[int]], lengths: Sequence[int], overlaps: Sequence[int]) -> list[list[int]]:
+    """Take what two neighbouring parts both recognised out of one of them.
+
+    The longest run of tokens that is in the end of the first and the beginning of the second joins them: the first ends
+    with it, the second goes on behind it. Without such a run nothing is taken away.
+
+    Args:
+        parts: Text tokens of each part.
+        lengths: Frames of each part.
+        overlaps: Frames that each part shares with the one before it.
+    """
+    kept = [list(tokens) for tokens in parts]
+    for left, right in pairwise(range(len(kept))):
+        if not overlaps[right]:
+            continue
+        # tokens that the shared audio may have in each, at the part's own pace
+        pace = [MERGE_MARGIN * len(parts[at]) / lengths[at] * overlaps[right] + 2 for at in (left, right)]
+        tail, head = kept[left][-int(pace[0]) :], kept[right][: int(pace[1])]
+        found = SequenceMatcher(None, tail, head, autojunk=False).find_longest_match()
+        if found.size:
+            kept[left] = kept[left][: len(kept[left]) - len(tail) + found.a + found.size]
+            kept[right] = kept[right][found.b + found.size :]
+    return kept
 
 
 def complete_part(tokens: list[int], first_timestamp: int, frames: int) -> tuple[list[int], int]:

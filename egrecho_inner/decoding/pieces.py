@@ -1,7 +1,7 @@
 """From cuts to batches of features: longest first, no two passes over the audio, the next batch made while one is used.
 
-In: cuts by position, their durations. Out: batches of `Piece`s. A cut of up to 30 s is one piece; a longer one is cut
-at its silences (`long_form.py`) into several, batched among themselves.
+In: cuts by position, their durations. Out: batches of `Piece`s. A cut of up to 30 s, or of what the model learned, is
+one piece; a longer one is cut at its silences (`long_form.py`) into several, batched among themselves.
 
 B utterances, F mel bins, T frames.
 """
@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -28,7 +27,7 @@ from egrecho_inner.data.audio.features import (
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.audio.store import check_stored, load_stored
 from egrecho_inner.data.cuts.fields import cut_language
-from egrecho_inner.decoding.long_form import split_at_silences
+from egrecho_inner.decoding.long_form import Lengths, parts_of
 from egrecho_inner.errors import DataError
 from egrecho_inner.text.constants import FRAMES_PER_SECOND, WHISPER_FRAMES
 
@@ -59,6 +58,10 @@ class Piece:
     """T."""
     language: str | None
     """The cut's, as a code."""
+    begin: int = 0
+    """Frames of the cut before it."""
+    overlap: int = 0
+    """Frames at its beginning that the part before it has too."""
 
     @property
     def seconds(self) -> float:
@@ -78,7 +81,14 @@ def longest_first(durations: np.ndarray, positions: Sequence[int] | None = None)
 
 
 def batched_pieces(
-    cuts: Cuts, order: np.ndarray, durations: np.ndarray, n_mels: int, seconds: float, most: int, window_seconds: float
+    cuts: Cuts,
+    order: np.ndarray,
+    durations: np.ndarray,
+    n_mels: int,
+    seconds: float,
+    most: int,
+    window_seconds: float,
+    lengths: Lengths = Lengths(),
 ) -> Iterator[list[Piece]]:
     """Yield batches, long cuts first.
 
@@ -90,9 +100,12 @@ def batched_pieces(
         seconds: A batch's padded seconds at most.
         most: A batch's pieces at most.
         window_seconds: 30 where every piece is padded to 30 s, 0 where only to the batch's longest.
+        lengths: Of the parts of a cut that is longer than a piece may be.
     """
-    is_long = durations[order] * FRAMES_PER_SECOND > WHISPER_FRAMES + 0.5
-    loaded = prefetched(lambda position: load_pieces(cuts[int(position)], int(position), n_mels), order[is_long], 1)
+    is_long = durations[order] * FRAMES_PER_SECOND > lengths.undivided + 0.5
+    loaded = prefetched(
+        lambda position: load_pieces(cuts[int(position)], int(position), n_mels, lengths), order[is_long], 1
+    )
     waiting: list[Piece] = []
     for piece in (piece for pieces in loaded for piece in pieces):
         longest = max([window_seconds, piece.seconds, *(other.seconds for other in waiting)])
@@ -104,7 +117,8 @@ def batched_pieces(
         yield waiting
     batches = plan(order[~is_long], durations, seconds, most, window_seconds)
     yield from prefetched(
-        lambda batch: [piece for at in batch for piece in load_pieces(cuts[int(at)], int(at), n_mels)], batches
+        lambda batch: [piece for at in batch for piece in load_pieces(cuts[int(at)], int(at), n_mels, lengths)],
+        batches,
     )
 
 
@@ -121,17 +135,16 @@ def plan(
     return batches
 
 
-def load_pieces(cut: Cut, position: int, n_mels: int) -> list[Piece]:
-    """Load or compute a cut's features, and part them where they are too long for one window."""
+def load_pieces(cut: Cut, position: int, n_mels: int, lengths: Lengths = Lengths()) -> list[Piece]:
+    """Load or compute a cut's features, and part them where they are longer than a piece may be."""
     language = cut_language(cut)
     feats, length = load_features(cut, n_mels)
-    if length <= WHISPER_FRAMES:
+    if length <= lengths.undivided:
         return [Piece(cut.id, position, 0, 1, feats, length, language)]
-    edges = split_at_silences(feats[:length])
-    spans = list(pairwise(edges))
+    spans = parts_of(feats[:length], lengths)
     return [
-        Piece(cut.id, position, part, len(spans), feats[begin:end], end - begin, language)
-        for part, (begin, end) in enumerate(spans)
+        Piece(cut.id, position, part, len(spans), feats[begin:end], end - begin, language, begin, overlap)
+        for part, (begin, end, overlap) in enumerate(spans)
     ]
 
 
@@ -155,11 +168,21 @@ def load_features(cut: Cut, n_mels: int) -> tuple[np.ndarray, int]:
 
 
 def to_tensors(
-    pieces: Sequence[Piece], padded: bool, device: torch.device, dtype: torch.dtype
+    pieces: Sequence[Piece], padded: bool, device: torch.device, dtype: torch.dtype, zeros: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Make the model's input: features (B, F, T), and mask (B, T) unless every piece is padded to 30 s."""
+    """Make the model's input: features (B, F, T), and mask (B, T) unless every piece is padded to 30 s.
+
+    Args:
+        pieces: The batch.
+        padded: To 30 s.
+        device: Of the model.
+        dtype: Of the model.
+        zeros: Pad with zeros, which are no silence, as openai-whisper and faster-whisper do.
+    """
     feats, lengths = [piece.feats for piece in pieces], [piece.length for piece in pieces]
     features, frames = collate_features(feats, lengths, WHISPER_FRAMES if padded else None)
+    if padded and zeros:
+        features *= torch.arange(WHISPER_FRAMES)[None, None] < frames[:, None, None]
     mask = None if padded else (torch.arange(features.shape[-1])[None] < frames[:, None]).long().to(device)
     return features.to(device, dtype), mask
 

@@ -3,13 +3,14 @@
 In: log-mel features, their mask, a language and a token limit for each utterance. Out: a `Found` for each.
 Language, task and timestamps become the prefix that `text/labels.py` defines, row by row, so that one batch may hold
 many languages; a missing language is detected as Whisper does. `forced_decoder_ids` of old checkpoints are not obeyed.
-Left out: the prompt of a previous text; fallback to higher temperatures.
+A prompt (previous text, hotwords) may stand before the prefix; fallback to higher temperatures is `fallback.py`'s.
 
 B utterances, F mel bins, T frames, L tokens, V vocabulary.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from transformers import GenerationConfig, WhisperTimeStampLogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from egrecho_inner.decoding.search import Best, EncoderDecoderRows, beam, greedy
+from egrecho_inner.decoding.search import Best, Draw, EncoderDecoderRows, Rows, beam, greedy
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import is_multilingual
 from egrecho_inner.model.whisper import Whisper
@@ -41,6 +42,8 @@ class Found:
     """Whether the limit came before `<|endoftext|>`."""
     language: str | None
     """As given, or as detected; None for English-only models."""
+    temperature: float = 0.0
+    """Of the sampling; 0 where the likeliest tokens were taken."""
 
 
 class Recognizer:
@@ -71,15 +74,20 @@ class Recognizer:
         self.not_first = listed(model, "begin_suppress_tokens").to(device)
         names = {f"<|{code}|>": code for code in LANGUAGES}
         self.languages = {labels.added[name]: code for name, code in names.items() if name in labels.added}
-        grammar = GenerationConfig(
+        self.grammar_config = GenerationConfig(
             no_timestamps_token_id=labels.no_timestamps,
             eos_token_id=labels.eot,
             max_initial_timestamp_index=FIRST_TIMESTAMP_INDEX,
         )
-        self.grammar = WhisperTimeStampLogitsProcessor(grammar, self.prefix_length) if timestamps else None
 
     def __call__(
-        self, features: Tensor, mask: Tensor | None, languages: Sequence[str | None], limits: Sequence[int]
+        self,
+        features: Tensor,
+        mask: Tensor | None,
+        languages: Sequence[str | None],
+        limits: Sequence[int],
+        prompts: Sequence[Sequence[int]] = (),
+        draw: Draw | None = None,
     ) -> list[Found]:
         """Recognise a batch.
 
@@ -88,6 +96,8 @@ class Recognizer:
             mask: (B, T), 1 on an utterance's own frames; None where every frame counts.
             languages: A code each; None is detected.
             limits: New tokens each at most, `<|endoftext|>` counted.
+            prompts: Ids that stand before the prefix, from `<|startofprev|>` on, of one length for all; none if empty.
+            draw: Chooses each token; None takes the likeliest, or a beam.
         """
         inputs: dict[str, Tensor | BaseModelOutput] = {"input_features": features}
         languages = list(languages)
@@ -96,31 +106,43 @@ class Recognizer:
             languages = [given or found for given, found in zip(languages, detected, strict=True)]
             inputs = {"encoder_outputs": heard}
         prefixes = [self.labels.prefix(code, timestamps=self.timestamps) for code in languages]
+        before = len(prompts[0]) if prompts else 0
+        if prompts:
+            prefixes = [[*prompt, *prefix] for prompt, prefix in zip(prompts, prefixes, strict=True)]
         ids = torch.tensor(prefixes, device=features.device)
         output = self.model(attention_mask=mask, decoder_input_ids=ids, use_cache=True, **inputs)
-        no_speech = output.logits[:, 0].float().softmax(-1)[:, self.labels.no_speech].tolist()
+        no_speech = output.logits[:, before].float().softmax(-1)[:, self.labels.no_speech].tolist()
         rows = EncoderDecoderRows(self.model, ids, output.encoder_last_hidden_state, mask, output.past_key_values)
-        room = torch.tensor(limits, device=features.device).clamp(1, self.max_new_tokens)  # (B,)
+        search = self.search if draw is None else partial(self.search, draw=draw)
+        room = torch.tensor(limits, device=features.device).clamp(1, self.max_new_tokens - before)  # (B,)
         return [
             Found(best.tokens, best.logprob / best.length, silence, best.truncated, language)
             for best, silence, language in zip(
-                self.search(rows, output.logits[:, -1], room), no_speech, languages, strict=True
+                search(rows, output.logits[:, -1], room), no_speech, languages, strict=True
             )
         ]
 
-    def search(self, rows: EncoderDecoderRows, logits: Tensor, limits: Tensor) -> list[Best]:
+    def search(self, rows: Rows, logits: Tensor, limits: Tensor, draw: Draw | None = None) -> list[Best]:
         """Search from the prefix on."""
-        if self.num_beams == 1:
-            return greedy(rows, logits, limits, self.rules, self.labels.eot)
-        return beam(rows, logits, limits, self.rules, self.labels.eot, self.num_beams, self.length_penalty)
+        rules = partial(self.rules, begin=rows.prefix)
+        if self.num_beams == 1 or draw is not None:
+            return greedy(rows, logits, limits, rules, self.labels.eot, draw)
+        return beam(rows, logits, limits, rules, self.labels.eot, self.num_beams, self.length_penalty)
 
-    def rules(self, ids: Tensor, logits: Tensor) -> Tensor:
-        """Forbid what may not come after these tokens."""
+    def rules(self, ids: Tensor, logits: Tensor, begin: int | None = None) -> Tensor:
+        """Forbid what may not come after these tokens.
+
+        Args:
+            ids: (R, L), prompt and prefix first.
+            logits: (R, V).
+            begin: Length of prompt and prefix; None where there is no prompt.
+        """
+        begin = begin or self.prefix_length
         if len(self.never):
             logits.index_fill_(1, self.never, -torch.inf)
-        if len(self.not_first) and ids.shape[1] == self.prefix_length:
+        if len(self.not_first) and ids.shape[1] == begin:
             logits.index_fill_(1, self.not_first, -torch.inf)
-        return logits if self.grammar is None else self.grammar(ids, logits)
+        return WhisperTimeStampLogitsProcessor(self.grammar_config, begin)(ids, logits) if self.timestamps else logits
 
     def detect(self, features: Tensor, mask: Tensor | None) -> tuple[BaseModelOutput, list[str]]:
         """Return the encoder's output and the likeliest language of each utterance."""

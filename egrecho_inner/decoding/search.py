@@ -7,7 +7,7 @@ every row until the last one is finished, and copies the keys of the whole audio
 the beams of an utterance share them.
 Probabilities are those among the tokens that the rules allow, as in OpenAI's Whisper; `generate()` weighs its beams by
 what the model would say without rules.
-Left out: sampling; returning more than the best.
+Sampling is greedy search with a `Draw`. Left out: returning more than the best.
 
 B utterances, K beams, R rows (B K at first, fewer as utterances finish), L tokens, V vocabulary, S encoder positions.
 """
@@ -29,6 +29,8 @@ BLOCK = 256  # tokens; a vocabulary has about 200 blocks
 
 Rules = Callable[[Tensor, Tensor], Tensor]
 """(tokens (R, L), logits (R, V)) -> logits with -inf where a token may not come."""
+Draw = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(logits (R, V), utterance of each row (R,)) -> the logit and the id of the token to take (R,)."""
 
 
 class Best(NamedTuple):
@@ -129,8 +131,8 @@ class EncoderDecoderRows:
         return output.logits[:, -1]
 
 
-def greedy(rows: Rows, logits: Tensor, limits: Tensor, rules: Rules, eot: int) -> list[Best]:
-    """Take the likeliest token each time.
+def greedy(rows: Rows, logits: Tensor, limits: Tensor, rules: Rules, eot: int, draw: Draw | None = None) -> list[Best]:
+    """Take the likeliest token each time, or one that is drawn.
 
     Args:
         rows: State after the prefix, a row for each utterance.
@@ -138,6 +140,7 @@ def greedy(rows: Rows, logits: Tensor, limits: Tensor, rules: Rules, eot: int) -
         limits: New tokens of each utterance, the end token counted (B,).
         rules: What may come.
         eot: The end token.
+        draw: Chooses a token of each row; None takes the likeliest.
     """
     best: list[Best | None] = [None] * len(rows)
     owners = torch.arange(len(rows), device=logits.device)  # (R,) utterance of each row
@@ -145,7 +148,7 @@ def greedy(rows: Rows, logits: Tensor, limits: Tensor, rules: Rules, eot: int) -
     sums = torch.zeros(len(rows), device=logits.device)
     for length in range(1, int(limits.max()) + 1):
         scores = rules(rows.ids, logits.float())  # (R, V)
-        top, tokens = scores.max(-1)
+        top, tokens = scores.max(-1) if draw is None else draw(scores, owners)
         sums = sums + torch.where(live, top - scores.logsumexp(-1), 0.0)
         ended = live & ((tokens == eot) | (limits[owners] <= length))
         for row in ended.nonzero().flatten().tolist():

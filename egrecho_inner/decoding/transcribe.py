@@ -3,39 +3,38 @@
 In: a model, its processor, cuts (waves or stored features, of any length), options. Out: `Hypothesis` objects, one for
 every cut, longest cuts first. The next batch's audio and features are made while the model works on this one.
 The model may be in training or wrapped by peft: its modes come back as they were, no random number is drawn.
-Left out: prompts, sampling and temperature fallback.
+`Transcriber.windows` gives what each part of a cut was recognised as, with its place in time: for subtitles.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import torch
-from lhotse.cut import Cut
-from torch import nn
+from torch import Tensor, nn
 from transformers import WhisperProcessor
 
-from egrecho_inner.data.cuts.fields import cut_language
-from egrecho_inner.decoding.long_form import complete_part
+from egrecho_inner.decoding.fallback import Sampler, decode_with_fallback, is_silence
+from egrecho_inner.decoding.long_form import Lengths, merge_overlaps
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.pieces import (
     Cuts,
     Piece,
     batched_pieces,
     durations_of,
-    load_features,
     longest_first,
     to_tensors,
 )
 from egrecho_inner.decoding.recognize import Found, Recognizer, label_encoder
+from egrecho_inner.decoding.sequential import DecodedPiece, follow
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.loading import window_of
+from egrecho_inner.model.loading import learned_seconds, window_of
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.results.utterance import Hypothesis
-from egrecho_inner.text.constants import WHISPER_FRAMES, WINDOW_SECONDS
+from egrecho_inner.text.constants import FRAMES_PER_SECOND, MAX_PROMPT_TOKENS, WHISPER_FRAMES, WINDOW_SECONDS
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.text.languages import join_texts
 from egrecho_inner.text.repetition import compression_ratio, is_loop
@@ -43,18 +42,12 @@ from egrecho_inner.text.repetition import compression_ratio, is_loop
 BASE_TOKENS, TOKENS_PER_SECOND = 16, 30
 """The limit of new tokens is 16 + 30 per second. Fast speech has 8 syllables per second; written in a script that the
 tokenizer knows only as bytes (Khmer, Burmese) that is about 25 tokens, in Vietnamese or spelt digits at most 20."""
+ROOM_SHARE = 0.6
+"""Of the longest part, where only that is known: what parts are aimed at, so that there is room to look for a pause."""
+SLACK = 1.25
+"""An utterance so many times as long as the longest learned one is still taken undivided."""
 MakeRecognizer = Callable[[LabelEncoder, int, float, bool], Recognizer]
 """(labels, beams, length penalty, timestamps) -> recogniser, where it is not PyTorch that computes."""
-SILENT_LOGPROB = -1.0
-"""A text less likely than this may be no speech (Radford et al. 2022, 4.5)."""
-
-
-class DecodedPiece(NamedTuple):
-    """A piece with what was recognised in it and the seconds that took."""
-
-    piece: Piece
-    found: Found
-    seconds: float
 
 
 def transcribe(
@@ -101,22 +94,32 @@ class Transcriber:
         self.model, self.options = model, options
         self.device = torch.device(device) if device is not None else model.device
         self.labels = label_encoder(model, processor.tokenizer, options.language, options.task)
-        self.padded = (window_of(model) if options.window == "auto" else options.window) == "30s"
+        window = window_of(model) if options.window == "auto" else options.window
+        self.padded, self.zeros = window.startswith("30s"), window == "30s-zeros"
+        self.lengths = part_lengths(model, options)
         self.recognizer = make(self.labels, options.num_beams, options.length_penalty, options.timestamps)
         by_timestamps = options.long_form == "timestamps" or (
             options.long_form == "auto" and getattr(model.config, "timestamps", False)
         )
+        self.advance: Callable[[float], None] = lambda seconds: None
+        """Called with the seconds of audio that are done, for who shows it."""
         self.follower = make(self.labels, options.num_beams, options.length_penalty, True) if by_timestamps else None
 
     def __call__(self, cuts: Cuts, positions: Sequence[int] | None = None) -> Iterator[Hypothesis]:
         """Yield one hypothesis for every cut, or for those at some positions."""
         durations = durations_of(cuts)
+        for position, windows in self.windows(cuts, positions):
+            yield self.join(windows, float(durations[position]))
+
+    def windows(self, cuts: Cuts, positions: Sequence[int] | None = None) -> Iterator[tuple[int, list[DecodedPiece]]]:
+        """Yield position and windows of every cut, the windows in the order of time."""
+        durations = durations_of(cuts)
         order = longest_first(durations, positions)
         if self.follower is not None:
             is_long = durations[order] > WINDOW_SECONDS
-            for position in order[is_long]:
-                windows = self.follow(cuts[int(position)], self.follower)
-                yield self.join(windows, float(durations[position]))
+            recordings = ((int(position), cuts[int(position)]) for position in order[is_long])
+            most = max(1, int(self.options.batch_seconds / self.options.num_beams / WINDOW_SECONDS))
+            yield from follow(self, self.follower, recordings, most)
             order = order[~is_long]
         batches = batched_pieces(
             cuts,
@@ -126,6 +129,7 @@ class Transcriber:
             seconds=self.options.batch_seconds / self.options.num_beams,
             most=self.options.batch_size,
             window_seconds=WINDOW_SECONDS if self.padded else 0.0,
+            lengths=Lengths() if self.follower is not None else self.lengths,
         )
         parts: dict[int, list[DecodedPiece]] = {}
         while True:
@@ -138,15 +142,79 @@ class Transcriber:
             for piece, result in zip(pieces, found, strict=True):
                 done = parts.setdefault(piece.position, [])
                 done.append(DecodedPiece(piece, result, share * piece.length))
+                self.advance(piece.seconds)
                 if len(done) == piece.parts:
-                    yield self.join(parts.pop(piece.position), float(durations[piece.position]))
+                    yield piece.position, self.merged(parts.pop(piece.position))
 
-    def recognise(self, pieces: Sequence[Piece], recognizer: Recognizer) -> list[Found]:
-        """Recognise one batch."""
-        with at_rest(self.model):
-            features, mask = to_tensors(pieces, self.padded, self.device, self.model.dtype)
-            languages = [self.language_of(piece.language) for piece in pieces]
-            return recognizer(features, mask, languages, [self.limit(piece.seconds) for piece in pieces])
+    def merged(self, windows: list[DecodedPiece]) -> list[DecodedPiece]:
+        """Put the parts of a cut in order and take out what two of them share."""
+        windows.sort(key=lambda window: window.piece.part)
+        overlaps = [window.piece.overlap for window in windows]
+        if not any(overlaps):
+            return windows
+        first = self.labels.id("<|0.00|>")
+        # times count from the part's own beginning: where one is kept for two, they would be wrong
+        texts = [[token for token in window.found.tokens if token < first] for window in windows]
+        kept = merge_overlaps(texts, [window.piece.length for window in windows], overlaps)
+        return [
+            window._replace(found=replace(window.found, tokens=tokens)) if tokens != text else window
+            for window, text, tokens in zip(windows, texts, kept, strict=True)
+        ]
+
+    def recognise(
+        self, pieces: Sequence[Piece], recognizer: Recognizer, previous: Sequence[Sequence[int]] | None = None
+    ) -> list[Found]:
+        """Recognise one batch.
+
+        Args:
+            pieces: The batch.
+            recognizer: With timestamps or without.
+            previous: Tokens of the text before each piece; the initial prompt if None.
+        """
+        prompts = [self.prompt(each) for each in previous] if previous else [self.prompt(self.initial)] * len(pieces)
+        with eval_mode(self.model):
+            features, mask = to_tensors(pieces, self.padded, self.device, self.model.dtype, self.zeros)
+            decode = partial(self.decode, pieces, recognizer, prompts, features, mask)
+            return decode_with_fallback(len(pieces), decode, self.labels.decode, self.options)
+
+    def decode(
+        self,
+        pieces: Sequence[Piece],
+        recognizer: Recognizer,
+        prompts: Sequence[list[int]],
+        features: Tensor,
+        mask: Tensor | None,
+        rows: list[int],
+        temperature: float,
+    ) -> list[Found]:
+        """Decode some rows of a batch at one temperature, those with prompts of one length together."""
+        found: dict[int, Found] = {}
+        for length in sorted({len(prompts[row]) for row in rows}):
+            some = [row for row in rows if len(prompts[row]) == length]
+            more: dict[str, Any] = {"prompts": [prompts[row] for row in some]} if length else {}
+            if temperature > 0:
+                more["draw"] = Sampler(temperature, [pieces[row] for row in some], self.options.seed)
+            every = len(some) == len(pieces)
+            results = recognizer(
+                features if every else features[some],
+                mask if every or mask is None else mask[some],
+                [self.language_of(pieces[row].language) for row in some],
+                [self.limit(pieces[row].seconds) for row in some],
+                **more,
+            )
+            found |= dict(zip(some, results, strict=True))
+        return [found[row] for row in rows]
+
+    @cached_property
+    def initial(self) -> list[int]:
+        """Ids of the text that is given as spoken before."""
+        return self.labels.text_ids(self.options.initial_prompt or "", self.labels.language)
+
+    def prompt(self, previous: Sequence[int]) -> list[int]:
+        """Return what stands before the prefix: hotwords, then the end of a previous text; nothing without both."""
+        hotwords = self.labels.text_ids(self.options.hotwords or "", self.labels.language)[: MAX_PROMPT_TOKENS // 2]
+        before = [*hotwords, *previous[max(0, len(previous) - (MAX_PROMPT_TOKENS - len(hotwords))) :]]
+        return [self.labels.id("<|startofprev|>"), *before] if before else []
 
     def language_of(self, named: str | None) -> str | None:
         """Return the language to tell the model; None is to be detected."""
@@ -156,25 +224,9 @@ class Transcriber:
         """Return the most tokens an utterance of so many seconds may have."""
         return self.options.max_new_tokens or BASE_TOKENS + int(TOKENS_PER_SECOND * seconds)
 
-    def follow(self, cut: Cut, recognizer: Recognizer) -> list[DecodedPiece]:
-        """Recognise one recording of more than 30 s by the model's timestamps."""
-        begin = time.perf_counter()
-        feats, length = load_features(cut, self.model.config.num_mel_bins)
-        language, seek = cut_language(cut), 0
-        windows: list[DecodedPiece] = []
-        while seek < length:
-            end = min(seek + WHISPER_FRAMES, length)
-            piece = Piece(cut.id, 0, len(windows), 0, feats[seek:end], end - seek, language)
-            found = self.recognise([piece], recognizer)[0]
-            tokens, advance = complete_part(found.tokens, self.labels.id("<|0.00|>"), end - seek)
-            now = time.perf_counter()
-            windows.append(DecodedPiece(piece, replace(found, tokens=tokens), now - begin))
-            seek, begin, language = seek + advance, now, found.language
-        return windows
-
     def join(self, windows: Sequence[DecodedPiece], duration: float) -> Hypothesis:
         """Make the hypothesis of a cut from those of its parts."""
-        found = [self.hushed(window.found) for window in sorted(windows, key=lambda window: window.piece.part)]
+        found = [drop_if_silent(window.found, self.options) for window in windows]
         language = found[0].language
         text = join_texts([self.labels.decode(each.tokens) for each in found], language)
         tokens = [token for each in found for token in each.tokens]
@@ -195,12 +247,21 @@ class Transcriber:
             decode_seconds=sum(window.seconds for window in windows),
         )
 
-    def hushed(self, found: Found) -> Found:
-        """Take an unlikely text for silence where the options say so."""
-        threshold = self.options.no_speech_threshold
-        if threshold is None or found.no_speech <= threshold or found.avg_logprob >= SILENT_LOGPROB:
-            return found
-        return replace(found, tokens=[], truncated=False)
+
+def drop_if_silent(found: Found, options: DecodeOptions) -> Found:
+    """Take an unlikely text for silence where the options do so."""
+    return replace(found, tokens=[], truncated=False) if is_silence(found, options) else found
+
+
+def part_lengths(model: Whisper, options: DecodeOptions) -> Lengths:
+    """Return how long parts are: as asked, or as the utterances that the model learned, or Whisper's window."""
+    typical, longest = learned_seconds(model) or (WINDOW_SECONDS, WINDOW_SECONDS)
+    undivided = SLACK * longest
+    if options.max_part_seconds:
+        longest = undivided = options.max_part_seconds
+        typical = min(typical, ROOM_SHARE * longest)
+    seconds = (typical, longest, undivided)
+    return Lengths(*(min(WHISPER_FRAMES, round(each * FRAMES_PER_SECOND)) for each in seconds))
 
 
 def unwrap(model: nn.Module) -> Whisper:
@@ -211,7 +272,7 @@ def unwrap(model: nn.Module) -> Whisper:
 
 
 @contextmanager
-def at_rest(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put every module into eval mode without gradients, and each back into its own mode after."""
     training = [module for module in model.modules() if module.training]
     model.eval()

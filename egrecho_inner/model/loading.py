@@ -264,7 +264,12 @@ def refuse_code(path: str, file: str, named: object) -> None:
 
 
 def save_folder(
-    model: Whisper, processor: WhisperProcessor, folder: str | Path, window: Window, timestamps: bool | None = None
+    model: Whisper,
+    processor: WhisperProcessor,
+    folder: str | Path,
+    window: Window,
+    timestamps: bool | None = None,
+    learned: Sequence[float] | None = None,
 ) -> None:
     """Save everything that programs look for in a Whisper folder; the caller renames it into place.
 
@@ -275,8 +280,12 @@ def save_folder(
         window: The input the model was trained with; `egrecho eval` reads it from config.json.
         timestamps: Whether it was trained on the times of parts, to be followed by them through long audio; None leaves
             what its config says. `egrecho eval` reads it there too.
+        learned: Seconds of the median and the longest utterance it was trained on: long audio is cut into parts as
+            long. None leaves what its config says.
     """
     model.config.input_window = window
+    if learned is not None:
+        model.config.learned_seconds = list(learned)
     if timestamps is not None:
         model.config.timestamps = timestamps
     model.config.ctc_weight = 0.0
@@ -289,6 +298,12 @@ def save_folder(
 def window_of(model: Whisper) -> Window:
     """Return the input a model was trained with; 30 s for any Whisper this project did not train."""
     return getattr(model.config, "input_window", "30s")
+
+
+def learned_seconds(model: Whisper) -> tuple[float, float] | None:
+    """Return how long the utterances were that a model was trained on, the median and the longest; None if unknown."""
+    found = getattr(model.config, "learned_seconds", None)
+    return (float(found[0]), float(found[1])) if found else None
 
 
 def is_multilingual(model: Whisper) -> bool:

@@ -273,7 +273,12 @@ class Run:
                     each.close()
         trainer.raise_if_stopped()
         hours = float(self.cuts.durations.sum()) / 3600
-        about = {"base_digest": self.base_weights, **card.about(self.model, hours, trainer.fingerprint["config"])}
+        learned = [round(float(each), 2) for each in np.quantile(self.cuts.durations, [0.5, 0.999])]
+        about = {
+            "base_digest": self.base_weights,
+            "learned_seconds": learned,
+            **card.about(self.model, hours, trainer.fingerprint["config"]),
+        }
         save_result(trainer, place, self.window.window, about)
         if trainer.frozen is not None and trainer.args.should_save:
             trainer.frozen.remove()

@@ -22,7 +22,7 @@ from egrecho_inner.model.loading import is_multilingual, save_folder
 from egrecho_inner.model.options import Window
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.results.hypothesis import Hypothesis
-from egrecho_inner.text.constants import IGNORED
+from egrecho_inner.text.constants import IGNORED, WINDOW_SECONDS
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.checkpoints.resume import add_weights
 from egrecho_inner.training.options import TrainOptions
@@ -79,6 +79,7 @@ class WhisperFamily:
         """Decode as `egrecho eval` does."""
         window = "30s" if self.window == "30s" else "longest"
         given = {} if batch_seconds is None else {"batch_seconds": batch_seconds}
+        given["max_part_seconds"] = WINDOW_SECONDS  # cuts are decoded undivided, whatever the base had learned
         options = DecodeOptions(language=self.data.language, task=self.data.task, window=window, **given)
         return transcribe(model, self.processor, cuts, options, positions=positions)
 
@@ -101,7 +102,8 @@ class WhisperFamily:
 
     def save(self, model: Whisper, folder: Path, made: Mapping[str, Any]) -> None:
         """Save what Transformers, CTranslate2 and whisper.cpp's converter look for."""
-        save_folder(model, self.processor, folder, made["input_window"], made["timestamps"])
+        learned = made.get("learned_seconds")
+        save_folder(model, self.processor, folder, made["input_window"], made["timestamps"], learned)
 
 
 def parts_of(model: nn.Module) -> dict[str, list[nn.Module]]:

@@ -150,13 +150,13 @@ def test_broken_cuts_are_named(cuts: list[Cut], tmp_path: Path) -> None:
         list(transcribe(model, tiny_processor(), [speech_cut(tmp_path, "odd", 1.0, language="klingon")]))
 
 
-def test_unlikely_text_on_silence_can_be_hushed(cuts: list[Cut]) -> None:
+def test_unlikely_text_on_silence_can_be_dropped(cuts: list[Cut]) -> None:
     model = tiny_model(tiny_processor(), ending=3.1, seed=3)
     plain = by_id(list(transcribe(model, tiny_processor(), cuts)))
-    hushed = by_id(list(transcribe(model, tiny_processor(), cuts, DecodeOptions(no_speech_threshold=0.0))))
+    dropped = by_id(list(transcribe(model, tiny_processor(), cuts, DecodeOptions(no_speech_threshold=0.0))))
     unlikely = {name for name, each in plain.items() if each.parts == 1 and each.avg_logprob < -1 and each.tokens}
     assert unlikely
-    assert all(not hushed[name].tokens and not hushed[name].truncated for name in unlikely)
+    assert all(not dropped[name].tokens and not dropped[name].truncated for name in unlikely)
     (kept,) = transcribe(model, tiny_processor(), cuts[:1], DecodeOptions(no_speech_threshold=1.0))
     assert kept.tokens == plain[kept.id].tokens
 
