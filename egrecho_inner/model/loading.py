@@ -6,7 +6,7 @@ Transformers, CTranslate2 and whisper.cpp's converter find what they look for. N
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any

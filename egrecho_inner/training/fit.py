@@ -272,13 +272,8 @@ class Run:
                 if isinstance(each, Metrics):
                     each.close()
         trainer.raise_if_stopped()
-        hours = float(self.cuts.durations.sum()) / 3600
-        learned = [round(float(each), 2) for each in np.quantile(self.cuts.durations, [0.5, 0.999])]
-        about = {
-            "base_digest": self.base_weights,
-            "learned_seconds": learned,
-            **card.about(self.model, hours, trainer.fingerprint["config"]),
-        }
+        told = card.about(self.model, self.cuts.durations, trainer.fingerprint["config"])
+        about = {"base_digest": self.base_weights, **told}
         save_result(trainer, place, self.window.window, about)
         if trainer.frozen is not None and trainer.args.should_save:
             trainer.frozen.remove()
