@@ -65,7 +65,7 @@ def report_data(
     encoder = LabelEncoder(load_processor(processor).tokenizer) if processor else None
     survey = survey_cuts(paths, encoder)
     rows = choose_cuts(survey, None if audio_checks == "all" else audio_checks)
-    logger.info("%s cuts read, listening to %s", f"{len(survey):,}", f"{len(rows):,}")
+    logger.info("%s utterances read, checking the audio of %s", f"{len(survey):,}", f"{len(rows):,}")
     heard = list(listen(survey, rows))
     findings = find_suspects(survey, heard, top)
     shown = show(survey, findings, audio, audio_mb * 1e6)

@@ -6,7 +6,7 @@ differ by chance alone.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,10 +22,12 @@ MOST_GROUPS, MOST_TOKENS = 20, 12
 DRAWS = 1000  # of the bootstrap within a group
 SECONDS = (2, 5, 10, 20, 30)
 TOKENS = (1, 2, 4, 8, 16, 32, 64)
+ENDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+"""Rates at which bars may end: the first that holds all of them, and their intervals up to 100 %."""
 
 
-def groups(scored: Rescored) -> Html:
-    """Show the rate by speaker, language, duration and length of the reference."""
+def group_tables(scored: Rescored) -> tuple[Html, float]:
+    """Show the rate by speaker, language, duration and length of the reference; return the rate where all bars end."""
     durations, bands = _buckets(scored.column("duration"), SECONDS, "s")
     lengths, sizes = _buckets(scored.score.counts[:, REF].tolist(), TOKENS, "")
     languages = {
@@ -33,12 +35,15 @@ def groups(scored: Rescored) -> Html:
         for code, part in scored.by_language.items()
     }
     panels = [
-        _panel(scored, "Speaker", _parts(scored, scored.column("speaker"))),
-        _panel(scored, "Language", languages),
-        _panel(scored, "Duration", _parts(scored, durations), bands),
-        _panel(scored, f"Reference {scored.unit}", _parts(scored, lengths), sizes),
+        _choose("Speaker", _parts(scored, scored.column("speaker"))),
+        _choose("Language", languages),
+        _choose("Duration", _parts(scored, durations), bands),
+        _choose(f"Reference {scored.unit}", _parts(scored, lengths), sizes),
     ]
-    return tag("div", *panels, cls="grid")
+    panels = [panel for panel in panels if panel is not None]
+    highs = [high for panel in panels for bounds in panel.intervals.values() if bounds for high in bounds]
+    end = next((end for end in ENDS if end >= max(highs, default=1)), 1.0)
+    return tag("div", *(_show(panel, scored, end) for panel in panels), cls="grid"), end
 
 
 def _parts(scored: Rescored, labels: Sequence[str | None]) -> dict[str, Score]:
@@ -61,35 +66,42 @@ def _buckets(values: Sequence[float | None], edges: Sequence[float], unit: str) 
     return found, names
 
 
-def _panel(scored: Rescored, what: str, parts: Mapping[str, Score], order: Sequence[str] | None = None) -> Html | None:
-    """Show the rate of each group of utterances; groups in their own order, or those with most errors first."""
+class _Panel(NamedTuple):
+    """Groups of utterances."""
+
+    what: str
+    parts: dict[str, Score]
+    intervals: dict[str, tuple[float, float] | None]
+    left_out: int
+
+
+def _choose(what: str, parts: Mapping[str, Score], order: Sequence[str] | None = None) -> _Panel | None:
+    """Choose the groups that are shown, in their own order or those with most errors first; None if there are none."""
     if set(parts) == {"not given"}:
         return None
     names = [name for name in order if name in parts] if order else sorted(parts, key=lambda n: -parts[n].errors)
     shown = names[:MOST_GROUPS]
     intervals = {name: bootstrap_interval(parts[name].counts, DRAWS) for name in shown}
-    highs = [high for _, high in filter(None, intervals.values())]
-    most = min(1.0, max(highs, default=1.0)) or 1.0
+    return _Panel(what, {name: parts[name] for name in shown}, intervals, len(names) - len(shown))
+
+
+def _show(panel: _Panel, scored: Rescored, end: float) -> Html:
+    """Show the rate of each group; a bar is full at `end`."""
     body = [
-        [
-            text(name),
-            _rate_bar(parts[name], intervals[name], most),
-            percent(parts[name].error_rate),
-            *_sizes(parts[name]),
-        ]
-        for name in shown
+        [text(name), _rate_bar(part, panel.intervals[name], end), percent(part.error_rate), *_sizes(part)]
+        for name, part in panel.parts.items()
     ]
-    rest = f"{len(names) - len(shown):,} others are not shown." if len(names) > len(shown) else ""
-    head = [what, "", scored.rate, "Utt.", scored.unit.capitalize()]
+    rest = f"{panel.left_out:,} others are not shown." if panel.left_out else ""
+    head = [panel.what, "", scored.rate, "Utterances", scored.unit.capitalize()]
     grid = table(head, body, numbers=(2, 3, 4), cls="shares")
     return tag("div", grid, tag("div", rest, cls="about") if rest else None, cls="panel")
 
 
-def _rate_bar(part: Score, interval: tuple[float, float] | None, most: float) -> Html | None:
+def _rate_bar(part: Score, interval: tuple[float, float] | None, end: float) -> Html | None:
     if part.error_rate is None:
         return None
-    low, high = (bound / most for bound in interval) if interval else (None, None)
-    return bar(part.error_rate / most, low, high)
+    low, high = (bound / end for bound in interval) if interval else (None, None)
+    return bar(part.error_rate / end, low, high)
 
 
 def _sizes(part: Score) -> list[str]:
@@ -124,5 +136,7 @@ def _token(kind: str, token: str) -> Html:
 
 def _frequencies(title: str, cls: str, rows: Sequence[tuple[Child, int]], total: int) -> Html:
     body = [(tag("span", token, cls=f"token {cls}"), f"{count:,}") for token, count in rows]
-    inside = table([title, f"of {total:,}"], body, numbers=(1,)) if rows else tag("p", f"{title}: none", cls="note")
+    inside = (
+        table([title, f"times, of {total:,}"], body, numbers=(1,)) if rows else tag("p", f"{title}: none", cls="note")
+    )
     return tag("div", inside, cls="panel")

@@ -6,9 +6,11 @@ first, then the shape of the data, then each suspicion with its worst utterances
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 
+from egrecho_inner.config_names import manifest_name
 from egrecho_inner.data.cuts.statistics import clock
 from egrecho_inner.report.charts import Mark, histogram, shares
 from egrecho_inner.report.clips import Clip
@@ -20,6 +22,7 @@ from egrecho_inner.text.constants import MAX_TOKENS
 
 MOST_ROWS = 20  # of a table; the rest is summed up in one row
 MOST_TEXT = 600  # characters of a transcript that are shown
+SHARED = "Evaluation speakers that are also in training data"
 NO_FINDING = "Nothing suspicious was found by the checks that were made."
 
 
@@ -61,18 +64,26 @@ def data_page(report: DataReport) -> Html:
         " · ".join(f"{name}: {path}" for name, path in survey.paths.items()),
         _figures(report),
         _overview(report),
-        section("Hours", _split_table(survey)),
+        section("Hours", _split_table(survey), note=_copies(survey)),
         section(
             "Distributions",
             _charts(survey),
-            note="A strip for each split, each in its own scale. Point at a bar for its figures; the last bar, in "
-            "another colour, holds everything beyond the axis.",
+            note="How many utterances (height) have which value (axis): a strip for each split, each in its own scale. "
+            "Point at a bar for its figures; the last bar, in another colour, holds everything beyond the axis.",
         ),
         section("Languages, speakers, sampling rates", _categories(survey)),
         _ledgers(report.skips) if report.skips else None,
         _speakers(report.speakers) if report.speakers else None,
         *(_finding(finding, report, played) for finding in report.findings),
+        window=_common_name(survey),
     )
+
+
+def _common_name(survey: Survey) -> str:
+    """Return what the names of the manifests begin with: the corpus."""
+    names = [manifest_name(path) for path in survey.paths.values()]
+    parts = zip(*(name.split("_") for name in names), strict=False)
+    return "_".join(part[0] for part in takewhile(lambda part: len(set(part)) == 1, parts)) or ", ".join(names)
 
 
 def _figures(report: DataReport) -> Html:
@@ -86,7 +97,7 @@ def _figures(report: DataReport) -> Html:
             ("Utterance", f"{np.median(survey.duration):.1f} s", f"median; longest {survey.duration.max():.1f} s"),
             ("Speakers", f"{len(spoken):,}" if spoken else "–", "as the manifests name them"),
             ("Languages", f"{len(used):,}", ", ".join(used[:4]) + (", …" if len(used) > 4 else "")),
-            ("To mend", f"{worries['error']}", f"and {worries['warning'] + bool(report.speakers)} to check"),
+            ("To fix", f"{worries['error']}", f"and {worries['warning'] + bool(report.speakers)} to check"),
         ]
     )
 
@@ -99,7 +110,7 @@ def _overview(report: DataReport) -> Html:
     ]
     if report.speakers:
         seconds = sum(outside for _, outside in report.speakers.values())
-        row = [_chip("warning"), _link("speakers", "Test speakers that are also in train")]
+        row = [_chip("warning"), _link("speakers", SHARED)]
         rows.insert(sum(each.severity != "hint" for each in report.findings), [*row, "", _hours(seconds)])
     checked = f"Every transcript and length was checked; of the audio, {report.heard:,} of {len(report.survey):,} cuts."
     body = (
@@ -107,6 +118,12 @@ def _overview(report: DataReport) -> Html:
     )
     missing = tag("p", f"Not checked: {'; '.join(report.unchecked)}.") if report.unchecked else None
     return section("What to look at", tag("div", body, missing, cls="panel"), note=checked)
+
+
+def _copies(survey: Survey) -> str:
+    """Describe what the figures leave out."""
+    parts = [f"{name} {count:,} ({_long(seconds)})" for name, (count, seconds) in survey.copies.items()]
+    return f"Copies at another speed, for training, are counted nowhere here: {', '.join(parts)}." if parts else ""
 
 
 def _split_table(survey: Survey) -> Html:
@@ -210,8 +227,8 @@ def _speakers(speakers: Mapping[str, tuple[float, float]]) -> Html:
     if len(speakers) > MOST_ROWS:
         rows.append([f"{len(speakers) - MOST_ROWS:,} others", "", ""])
     return section(
-        "Test speakers that are also in train",
-        tag("div", table(["Speaker", "In training data", "In other data"], rows, numbers=(1, 2)), cls="panel"),
+        SHARED,
+        tag("div", table(["Speaker", "In training data", "In evaluation data"], rows, numbers=(1, 2)), cls="panel"),
         note="Right where the model is for these speakers; for unknown ones the error rate will look too low.",
         anchor="speakers",
     )
@@ -266,7 +283,7 @@ def _panel(title: str, *children: Child) -> Html:
 
 
 def _chip(severity: str) -> Html:
-    return tag("span", {"error": "mend", "warning": "check", "hint": "note"}[severity], cls=f"chip {severity}")
+    return tag("span", {"error": "fix", "warning": "check", "hint": "note"}[severity], cls=f"chip {severity}")
 
 
 def _link(anchor: str, title: str) -> Html:

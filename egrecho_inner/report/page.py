@@ -95,14 +95,15 @@ def player(clip: Clip | None, missing: str = "") -> Html | None:
     return tag("div", tag("audio", controls=True, preload="none", src=source), rest, cls="player")
 
 
-def page(title: str, subtitle: Child, *body: Child, script: str = "") -> Html:
+def page(title: str, subtitle: Child, *body: Child, script: str = "", window: str = "") -> Html:
     """Make the whole document.
 
     Args:
-        title: Of the window and the page.
+        title: Of the page.
         subtitle: What it is about, under the title.
         body: Sections.
         script: JavaScript of ours, put in as it is; never from data.
+        window: What tells this page from others of its kind; in the window's title, it stands before the page's.
     """
     # the policy lets exactly this script run; </script> inside would end it
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -115,7 +116,7 @@ def page(title: str, subtitle: Child, *body: Child, script: str = "") -> Html:
         tag("meta", http_equiv="Content-Security-Policy", content=policy + "; base-uri 'none'; form-action 'none'"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
+        tag("title", f"{window} · {title}" if window else title),
         tag("style", Html(read_part("page.css"))),
     )
     header = tag("header", tag("h1", title), tag("p", subtitle, cls="note"))

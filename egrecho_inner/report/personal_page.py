@@ -53,6 +53,7 @@ def recordings_page(name: str, manifests: Mapping[str, Path], skips: Sequence[Sk
         section("Worth knowing", tag("ul", *(tag("li", note) for note in notes))) if notes else None,
         section("Left out", left, note=f"{len(skips)} files cannot be used.") if skips else None,
         section("All recordings", table(["recording", "split", "seconds", "text", "sound"], rows, numbers=[2])),
+        window=name,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from egrecho_inner.report.breakdown import confusions, groups
+from egrecho_inner.report.breakdown import confusions, group_tables
 from egrecho_inner.report.charts import bar
 from egrecho_inner.report.clips import Clip
 from egrecho_inner.report.page import Child, Html, page, read_part, section, table, tag, tiles
@@ -17,7 +17,7 @@ from egrecho_inner.results.flags import FLAGS
 from egrecho_inner.results.rescored import Rescored
 from egrecho_inner.text.scoring import INS, REF, percent
 
-ABOUT_GROUPS = "The whisker is the 95 % interval: where it is long, the group is too small to tell. Bars end at 100 %."
+ABOUT_GROUPS = "The whisker is the 95 % interval: where it is long, the group is too small to tell. Bars end at {} %."
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class ScoreReport:
 def score_page(report: ScoreReport) -> Html:
     """Make the page."""
     scored = report.scored
+    groups, end = group_tables(scored)
     return page(
         "Score report",
         scored.folder,
@@ -46,11 +47,12 @@ def score_page(report: ScoreReport) -> Html:
         _warnings(scored),
         _comparison(report.comparison) if report.comparison else None,
         _strange(report),
-        section("Where the errors are", groups(scored), note=f"{scored.rate} in %. {ABOUT_GROUPS}"),
+        section("Where the errors are", groups, note=f"{scored.rate} in %. {ABOUT_GROUPS.format(f'{100 * end:g}')}"),
         section("Most frequent errors", confusions(scored)),
         _utterances(report),
         section("How this was made", tag("div", _facts(scored), cls="panel")),
         script=read_part("score_page.js"),
+        window=scored.folder,
     )
 
 
@@ -58,8 +60,9 @@ def _figures(report: ScoreReport) -> Html:
     scored, low_high = report.scored, report.interval
     sure = f"95 % interval {percent(low_high[0])} to {percent(low_high[1])}" if low_high else "no reference"
     seconds = sum(each or 0 for each in scored.column("duration"))
+    about_rate = f"errors per 100 reference {scored.unit}, after the normaliser"
     figures: list[tuple[str, Child, Child]] = [
-        (f"{scored.rate}, {scored.normalizer}", _percent(scored.score.error_rate), sure),
+        (f"{scored.rate}, {scored.normalizer}", _percent(scored.score.error_rate), f"{about_rate}; {sure}"),
         (f"{scored.rate} raw", _percent(scored.raw.error_rate), "as written, case and punctuation counted"),
         ("Utterances", f"{scored.score.utterances:,}", f"{scored.score.wrong_utterances:,} with an error"),
         (f"Reference {scored.unit}", f"{scored.score.total:,}", f"{scored.score.errors:,} errors"),
@@ -138,7 +141,7 @@ def _strange(report: ScoreReport) -> Html:
             f"{words:,} {scored.unit} were put out: {3600 * words / seconds:,.0f} per hour of silence."
         )
     body = table(["Output", "Meaning", "Utterances", "Share"], rows, numbers=(2, 3))
-    return section("Outputs gone astray", tag("div", body, cls="panel"), note=note)
+    return section("Signs of failed decoding", tag("div", body, cls="panel"), note=note)
 
 
 def _utterances(report: ScoreReport) -> Html:

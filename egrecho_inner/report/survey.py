@@ -38,7 +38,7 @@ UNUSABLE = -1  # tokens of a transcript that cannot become labels
 _COLUMNS = {
     **{"split": "h", "line": "i", "duration": "d", "characters": "i", "letters": "i", "tokens": "i", "rate": "i"},
     **{"language": "i", "speaker": "i", "script": "i", "lookalike": "i", "margin": "f"},
-    **{"id": "Q", "source": "Q", "text": "Q"},
+    **{"id": "Q", "source": "Q", "text": "Q", "copy": "b"},
 }
 
 
@@ -77,6 +77,8 @@ class Survey:
     languages: list[str]
     speakers: list[str]
     scripts: list[str]
+    copies: dict[str, tuple[int, float]]
+    """Cuts at another speed, which stand beside their originals, by split, with seconds; none is in the arrays."""
 
     def __len__(self) -> int:
         return len(self.duration)
@@ -108,6 +110,8 @@ class Survey:
 def survey_cuts(paths: Mapping[str, str], encoder: LabelEncoder | None = None) -> Survey:
     """Read manifests once.
 
+    Copies at another speed are counted apart: they are no utterances of their own, unless there is nothing else.
+
     Args:
         paths: Manifest of each split, by its name.
         encoder: Counts label tokens.
@@ -131,7 +135,15 @@ def survey_cuts(paths: Mapping[str, str], encoder: LabelEncoder | None = None) -
                 columns[name].append(value)
     arrays = {name: np.frombuffer(values, dtype=np.dtype(values.typecode)) for name, values in columns.items()}
     lists = {f"{name}s": list(known) for name, known in names.items()}
-    return Survey(paths=dict(paths), **arrays, **lists)
+    copy = arrays.pop("copy").astype(bool)
+    copy &= not copy.all()
+    copies = {
+        name: (int(here.sum()), float(arrays["duration"][here].sum()))
+        for split, name in enumerate(paths)
+        if (here := copy & (arrays["split"] == split)).any()
+    }
+    arrays = {name: values[~copy] for name, values in arrays.items()}
+    return Survey(paths=dict(paths), **arrays, **lists, copies=copies)
 
 
 def _facts(cut: dict[str, Any], names: dict[str, dict[str, int]], encoder: LabelEncoder | None) -> dict[str, Any]:
@@ -157,6 +169,7 @@ def _facts(cut: dict[str, Any], names: dict[str, dict[str, int]], encoder: Label
         "id": hashed(cut["id"]),
         "source": _source(track),
         "text": hashed(folded) if (folded := fold_text(text)) else 0,
+        "copy": any(each.get("name") == "Speed" for each in (track.get("recording") or {}).get("transforms") or []),
     }
 
 

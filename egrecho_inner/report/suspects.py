@@ -232,7 +232,7 @@ def _pace(survey: Survey, collect: _Collector) -> None:
         Suspect(
             row,
             f"{np.exp(pace[row]):.1f} characters per second where {survey.languages[survey.language[row]]} has "
-            f"{median[row]:.1f} (z {z[row]:+.1f})",
+            f"{median[row]:.1f} in the middle",
         )
         for row in rows
     ]

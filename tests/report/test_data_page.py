@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from lhotse import CutSet
 from pages import HOSTILE, Outline, check_inert
 
 from egrecho_inner.config_names import name_manifests
@@ -15,6 +16,7 @@ from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.report.charts import Mark, histogram
 from egrecho_inner.report.clips import encode_clip
 from egrecho_inner.report.page import Html, page, table, tag
+from egrecho_inner.report.survey import survey_cuts
 from egrecho_inner.report_data import report_data
 
 
@@ -73,6 +75,24 @@ def test_the_page_says_what_was_found_and_lets_one_hear_it(
             assert f'id="{attributes["href"][1:]}"' in content
     sounds = [a["src"] for name, a in outline.elements if name == "audio"]
     assert len(sounds) == len(set(sounds)) + 1 > 2  # each cut once, however often shown; the leak is two cuts
+
+
+def test_copies_at_another_speed_are_no_utterances(tmp_path: Path) -> None:
+    path = tmp_path / "corpus_train.jsonl"
+    write_cuts(path, [("a", "one", "en", "s1"), ("b", "two", "en", "s1")])
+    cuts = CutSet.from_file(path)
+    CutSet.from_cuts([*cuts, *cuts.perturb_speed(0.9), *cuts.perturb_speed(1.1)]).to_file(path)
+    test = write_cuts(tmp_path / "corpus_test.jsonl", [("c", "one", "en", "s1")])
+    report_data({"train": str(path), "test": test}, str(tmp_path / "page.html"))
+    outline = Outline((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "Audio3.0 s3 utterances" in outline.text and "Every transcript" in outline.text
+    assert "counted nowhere here: train 4 (4.0 s)." in outline.text
+    assert "corpus · Data report" in outline.text  # of the window: several pages are open at once
+    assert "Evaluation speakers that are also in training data" in outline.text
+    survey = survey_cuts({"train": str(path)})
+    assert len(survey) == 2 and [cut.id for _, cut in survey.read([0, 1])] == ["a", "b"]
+    CutSet.from_cuts(cuts.perturb_speed(0.9)).to_file(path)
+    assert len(survey_cuts({"train": str(path)})) == 2, "where there is nothing else, copies are the data"
 
 
 def test_players_keep_to_their_number_and_size(splits: dict[str, str], tmp_path: Path) -> None:

@@ -78,6 +78,22 @@ def test_the_page_shows_the_score_and_what_it_rests_on(tmp_path: Path) -> None:
     assert 'class="id">right' not in content
 
 
+@pytest.mark.parametrize("wrong", [1, 30, 100])
+def test_bars_end_where_the_page_says(tmp_path: Path, wrong: int) -> None:
+    rows = [
+        dict(id=f"u{n}", ref="one", hyp="two" if n < wrong else "one", speaker="s", language="en", duration=1.0)
+        for n in range(100)
+    ]
+    folder = write_result(tmp_path / "set", rows)
+    report_scores(folder)
+    content = read(tmp_path / "set" / "report.html")
+    end = float(re.search(r"Bars end at ([\d.]+) %", content)[1])
+    widths = {float(width) for width in re.findall(r'class="fill" style="width:([\d.]+)%', content)}
+    assert len(re.findall(r'class="fill"', content)) == 4, "speaker, language, duration, words: one scale for all"
+    assert widths == {round(100 * wrong / end, 1)} and max(widths) <= 100
+    assert Outline(content).text.startswith(f"{folder} · Score report"), "the window's title tells results apart"
+
+
 def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     row = dict(id=HOSTILE, ref=HOSTILE, hyp=f"{HOSTILE} x", speaker=HOSTILE, language=None, duration=1.0)
     folder = write_result(tmp_path / "a", [row, dict(ROWS[1], hyp="\ud800 </script>")], model={"path": HOSTILE})

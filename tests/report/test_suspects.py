@@ -12,8 +12,9 @@ import soundfile
 from egrecho_inner.errors import DataError
 from egrecho_inner.report import survey as survey_module
 from egrecho_inner.report.listening import choose_cuts, listen
-from egrecho_inner.report.survey import Survey, fold, survey_cuts
+from egrecho_inner.report.survey import Survey, survey_cuts
 from egrecho_inner.report.suspects import Finding, find_suspects, shared_speakers, unchecked
+from egrecho_inner.text.normalize import fold_text
 from egrecho_inner.text.scripts import main_script
 
 RATE = 16000
@@ -237,5 +238,5 @@ def test_main_script(text: str, script: str) -> None:
 
 
 def test_folding_keeps_what_tells_words_apart() -> None:
-    assert fold("It’s  FINE, really…") == fold("it s fine really")
-    assert fold("कि") != fold("की")  # vowel signs are marks, not punctuation
+    assert fold_text("It’s  FINE, really…") == fold_text("it s fine really")
+    assert fold_text("कि") != fold_text("की")  # vowel signs are marks, not punctuation
