@@ -37,6 +37,7 @@ COMMANDS = {
     "segment": ("egrecho_inner.segment:segment", "documents -> windows of at most 30 s, cuts into the recordings"),
     "tag": ("egrecho_inner.tag:tag", "documents or windows -> the same with facts to filter by"),
     "filter": ("egrecho_inner.filter_cuts:filter_cuts", "labelled or tagged cuts -> those worth learning from"),
+    "export-web": ("egrecho_inner.export_web:export_web", "documents or windows -> a stage file of OLMoASR"),
     "dedup": ("egrecho_inner.dedup:dedup", "documents or windows -> one of each text, near-duplicates dropped"),
     "decontaminate": ("egrecho_inner.decontaminate:decontaminate", "cuts -> those that share no n-gram with tests"),
     "pack": ("egrecho_inner.pack_cuts:pack_cuts", "neighbouring utterances -> windows near 30 s"),

@@ -5,6 +5,7 @@ In: a folder, however deep, or a list in JSONL. Out: `Pair`s, and a ledger of fi
     shard_00000/ID/audio_ID.m4a, transcript_ID.vtt       the published layout of OLMoASR-Pool
     anywhere/ID.webm, ID.vtt (ID.en.vtt, ID.de.json3)    what download tools write; the language is taken from the name
     {"id": ..., "audio": ..., "subtitles": ..., "language": ...}    a line of a list; `id` and `language` may be missing
+    {"id": ..., "audio_file": ..., "content": "WEBVTT...", ...}     a line of a stage file of OLMoASR
 
 `data/sources/web_documents.py` reads the pairs; `data/sources/web_stages.py` the stage files of OLMoASR.
 """
@@ -13,6 +14,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ class Pair:
     """Code that the file's name or the list gives."""
     folder: str = ""
     """That they were found in; tells pairs of one name apart."""
+    stage: Mapping[str, Any] | None = None
+    """The line of a stage file that has the captions in it (`web_stages.py`)."""
 
 
 def find_pairs(folder: Path, ledger: Ledger, language: str | None = None) -> list[Pair]:
@@ -144,6 +148,9 @@ def read_list(path: Path) -> list[Pair]:
     for number, line in enumerate(read_lines(path), 1):
         where = f"{path}:{number}"
         row = parse_row(line, where)
+        if "content" in row or "seg_content" in row:
+            pairs.append(stage_pair(row, path, where))
+            continue
         audio, subtitles = (row.get(name) or row.get(other) for name, other in KEYS)
         if not isinstance(audio, str) or not isinstance(subtitles, str):
             raise DataError(f"{where}: expected the keys 'audio' and 'subtitles' with paths, found {', '.join(row)}")
@@ -152,6 +159,18 @@ def read_list(path: Path) -> list[Pair]:
     if twice := [name for name, count in Counter(pair.id for pair in pairs).items() if count > 1]:
         raise DataError(f"{path}: id '{twice[0]}' is there twice; ids must be unique")
     return sorted(pairs, key=lambda pair: pair.id)
+
+
+def stage_pair(row: dict[str, Any], path: Path, where: str) -> Pair:
+    """Return what a line of a stage file pairs.
+
+    Raises:
+        DataError: It has no id or no recording.
+    """
+    name, audio = row.get("seg_id" if "seg_content" in row else "id"), row.get("audio_file")
+    if not isinstance(name, str) or not isinstance(audio, str):
+        raise DataError(f"{where}: expected the keys 'id' (or 'seg_id') and 'audio_file', found {', '.join(row)}")
+    return Pair(name, located(audio, path), str(row.get("subtitle_file", "")), stage=row)
 
 
 KEYS = (("audio", "audio_file"), ("subtitles", "subtitle_file"))

@@ -19,6 +19,7 @@ from typing import Any
 
 from egrecho_inner.data.audio.check import scan_audio
 from egrecho_inner.data.audio.files import SAMPLING_RATE, AudioInfo
+from egrecho_inner.data.sources import web_stages
 from egrecho_inner.data.sources.containers import to_flac
 from egrecho_inner.data.sources.web import STAGE, Pair
 from egrecho_inner.errors import DataError
@@ -62,11 +63,43 @@ def read_document(pair: Pair, settings: Mapping[str, Any]) -> Row:
     Raises:
         DataError: It cannot be used; the message begins with the reason for the ledger.
     """
+    if pair.stage is not None:
+        return read_stage(pair, settings)
     kind, cues = read_subtitles(Path(pair.subtitles))
     path, info = read_audio(pair, settings)
     code = settings.get("language") or pair.language
     captions = {"file": pair.subtitles, "format": kind}
     return document_row(pair.id, path, info, cues, captions, whisper_language(code) if code else None)
+
+
+def read_stage(pair: Pair, settings: Mapping[str, Any]) -> Row:
+    """Make the cut of a line of a stage file: a document, or a window that is a recording of its own.
+
+    Raises:
+        DataError: It cannot be used, with the reason for the ledger before the colon.
+    """
+    line = dict(pair.stage)
+    try:
+        cues = web_stages.cues_of(web_stages.content_of(line, pair.id))
+        end = web_stages.norm_end(line) if web_stages.is_segment(line) else 0.0
+    except (DataError, ValueError, KeyError) as error:
+        raise DataError(f"captions do not parse: {pair.id}: {error}") from error
+    path, info = read_audio(pair, settings)
+    captions = {"file": pair.subtitles, "format": "vtt"}
+    row = document_row(pair.id, path, info, cues, captions, settings.get("language"))
+    supervision = row["supervisions"][0]
+    supervision["custom"]["stage"] = web_stages.keep(line, cues)
+    row["custom"]["document"] |= web_stages.tags_from(line, web_stages.DOCUMENT_TAGS)
+    if not web_stages.is_segment(line):
+        machine = " ".join(cue.text for cue in web_stages.cues_of(line.get("mach_content") or ""))
+        supervision["custom"] |= {"machine": machine} if machine else {}
+        return row
+    duration = min(end or info.duration, info.duration)
+    custom = {"segments": to_rows(cues), "tags": web_stages.tags_from(line, web_stages.WINDOW_TAGS)}
+    text = " ".join(" ".join(cue.text.split()) for cue in cues)
+    supervision |= {"text": text, "duration": duration}
+    supervision["custom"] = {**custom, "stage": supervision["custom"]["stage"]}
+    return row | {"duration": duration}
 
 
 def read_subtitles(path: Path) -> tuple[str, list[Cue]]:
@@ -111,6 +144,9 @@ def read_audio(pair: Pair, settings: Mapping[str, Any]) -> tuple[str, AudioInfo]
     path = Path(pair.audio)
     if not path.is_file() or not path.stat().st_size:
         raise DataError(f"recording is missing or empty: {path}")
+    if path.suffix == ".npy":
+        out = Path(settings["audio"]) / f"{pair.id}.flac"
+        return str(out), web_stages.read_npy(path, out)
     scan = scan_audio(path, decode=False)
     if scan.info is None or scan.info.format not in IN_PLACE or scan.info.channels > 1:
         out = Path(settings["audio"]) / f"{pair.id}.flac"

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Pre-training for real on two cores: a small web of known truth, filtered, and two models from random weights.
+#
+#   bash egs/pretrain/mini.sh
+#
+# Stages, --stage to --stop_stage (0 to 6):
+#   0  a test set; a web of 300 documents, half of them wrong; a small one in four languages   -> DATA
+#   1  import, tags of documents, dedup, decontamination, windows                             -> EXP/data
+#   2  a recogniser that tells languages: egs/mini/nano, its decoder tuned on four            -> EXP/languages
+#   3  its text on all windows, tags of windows                                               -> EXP/data
+#   4  filter; what each filter caught of what is wrong                                       -> EXP/filters.md
+#   5  two models of equal steps, on filtered and on unfiltered windows                       -> EXP/{filtered,unfiltered}
+#   6  both on the test set, and which is better                                              -> EXP/table.md
+#
+#   --data DIR             what is made (data/web_mini)
+#   --exp DIR              everything else (exp/pretrain_mini)
+#   --documents N          size of the web (300)
+#   --jobs N               processes
+#   --overrides WORDS      options of full.py for the two models, on top of egs/pretrain/mini.yaml
+set -euo pipefail
+
+stage=0
+stop_stage=6
+data=data/web_mini
+exp=exp/pretrain_mini
+documents=300
+jobs=2
+overrides=
+. "$(dirname "$0")/../../path.sh"
+cd "$EGRECHO_ROOT"
+parse_options "$@"
+split "$overrides"
+work=$exp/data
+mkdir -p "$work"
+
+speech() {
+  python egs/mini/local/make_corpus.py --out "$data/eval" --group source --train 0 --val 60 --test 300 --digits 0.7 \
+    --seed 11 --jobs "$jobs"
+  bash prepare.sh --data_root "$data/eval" --prefix web_mini --perturb_speed false --features none --jobs "$jobs"
+  python egs/pretrain/local/make_web.py --out "$data/languages" --test "$data/eval/test/text" --documents 40 \
+    --languages true --seconds "[30, 50]" --seed 2 --jobs "$jobs"
+  python egs/pretrain/local/make_web.py --out "$data/web" --test "$data/eval/test/text" --documents "$documents" \
+    --jobs "$jobs"
+}
+windows() {
+  egrecho import-web "$data/web" "$work/documents.jsonl.gz" --jobs "$jobs"
+  egrecho tag "$work/documents.jsonl.gz" "$work/tagged_documents.jsonl.gz" --jobs "$jobs" \
+    --tags "[casing, repeating_lines, text_language, num_words]"
+  egrecho dedup --cuts "[$work/tagged_documents.jsonl.gz]" --out "$work/unique.jsonl.gz" --jobs "$jobs"
+  egrecho decontaminate "$work/unique.jsonl.gz" "$work/clean.jsonl.gz" --jobs "$jobs" --shortest 7 \
+    --against "{test: data/fbank_whisper80/web_mini_cuts_test.jsonl.gz}"
+  egrecho segment "$work/clean.jsonl.gz" "$work/windows.jsonl.gz" --max_seconds 8 --jobs "$jobs"
+  egrecho segment "$work/tagged_documents.jsonl.gz" "$work/unfiltered.jsonl.gz" --max_seconds 8 --jobs "$jobs"
+}
+languages() {
+  egrecho import-web "$data/languages" "$work/languages.jsonl.gz" --audio "$work/audio_languages"
+  egrecho tag "$work/languages.jsonl.gz" "$work/tagged_languages.jsonl.gz" --tags "[text_language]"
+  egrecho segment "$work/tagged_languages.jsonl.gz" "$work/windows_languages.jsonl.gz" --max_seconds 8 \
+    --no_speech false
+  egrecho filter "$work/windows_languages.jsonl.gz" "$work/train_languages.jsonl.gz" --language_tag text_language \
+    --conditions "[{tag: text_language, one_of: [en, de, fr, es]}]"
+  egrecho_inner/full.py -c egs/pretrain/mini_languages.yaml --model.path egs/mini/nano \
+    --data.train "$work/train_languages.jsonl.gz" --outdir "$exp/languages"
+}
+labels() {
+  egrecho pseudo-label "$work/windows.jsonl.gz" "$work/labelled.jsonl.gz" --model_path "$exp/languages/final"
+  egrecho tag "$work/labelled.jsonl.gz" "$work/tagged_windows.jsonl.gz" --tags "[edit_distance]" \
+    --document_tags "[audio_language, edit_distance]" --jobs "$jobs"
+}
+filters() {
+  egrecho filter "$work/tagged_windows.jsonl.gz" "$work/filtered.jsonl.gz" -c egs/pretrain/mini_filter.yaml
+  python egs/pretrain/local/judge_filters.py --truth "$data/web/truth.jsonl" --folder "$work" \
+    --conditions egs/pretrain/mini_filter.yaml --out "$exp/filters.md"
+}
+# model NAME: one of random weights on NAME.jsonl.gz, on one core
+model() {
+  OMP_NUM_THREADS=1 egrecho_inner/full.py -c egs/pretrain/mini.yaml --data.train "$work/$1.jsonl.gz" \
+    --data.dev data/fbank_whisper80/web_mini_cuts_val.jsonl.gz --outdir "$exp/$1" ${words[@]+"${words[@]}"}
+}
+models() {
+  model unfiltered > "$exp/unfiltered.log" 2>&1 &
+  local other=$!
+  model filtered
+  wait "$other" || { tail -5 "$exp/unfiltered.log" >&2; return 1; }
+}
+results() {
+  for name in filtered unfiltered; do
+    egrecho eval -c egs/mini/eval.yaml --model_path "$exp/$name/final" --decode.language en --outdir "$exp/$name/eval" \
+      --cuts data/fbank_whisper80/web_mini_cuts_test.jsonl.gz
+  done
+  egrecho side-by-side "unfiltered=$exp/unfiltered/eval" "filtered=$exp/filtered/eval" --normalizer none \
+    --out "$exp/table.md"
+  egrecho compare --a "$exp/unfiltered/eval" --b "$exp/filtered/eval" --normalizer none
+}
+
+if at_stage 0; then timed "make speech" speech; fi
+if at_stage 1; then timed "import, tag, dedup, decontaminate, segment" windows; fi
+if at_stage 2; then timed "model of languages" languages; fi
+if at_stage 3; then timed "label and tag windows" labels; fi
+if at_stage 4; then timed "filter" filters; fi
+if at_stage 5; then timed "two models" models; fi
+if at_stage 6; then timed "evaluate" results; fi
+[ ! -f "$exp/times.tsv" ] || cat "$exp/times.tsv"
