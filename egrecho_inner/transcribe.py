@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """`egrecho transcribe`: recordings of any length in, text and subtitles out.
 
-    egrecho transcribe talk.m4a --model_path exp/mine/full/final --formats srt
-    egrecho transcribe recordings/ --model_path openai/whisper-small --outdir texts --formats '[txt, json]'
-    curl -s https://example.org/talk.mp3 | egrecho transcribe - --model_path exp/mine/full/final > talk.txt
+    egrecho transcribe talk.m4a --model exp/mine/full/final --formats srt
+    egrecho transcribe recordings/ --model openai/whisper-small --out texts --formats '[txt, json]'
+    curl -s https://example.org/talk.mp3 | egrecho transcribe - --model exp/mine/full/final > talk.txt
 
 In: audio files, folders, or - for standard input, whose text goes to standard output. Out: NAME.txt, .srt, .vtt, .tsv,
-.json in `outdir`. A file that does not read is named and passed over; the exit code is then 3.
+.json in `out`. A file that does not read is named and passed over; the exit code is then 3.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from egrecho_inner.config_types import ClosedUnitInterval
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import write_text
+from egrecho_inner.runtime.progress import bar
 from egrecho_inner.text.transcripts import Format
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ LOG_EVERY = 30.0  # seconds between two lines where nobody watches a bar
 
 def transcribe(
     files: list[str],
-    model_path: str,
-    outdir: str = ".",
+    model: str,
+    out: str = ".",
     formats: list[Format] | Format = "txt",
     word_times: bool | None = None,
     fallback: bool = True,
@@ -57,8 +58,8 @@ def transcribe(
 
     Args:
         files: Audio files or folders; - reads standard input and writes to standard output.
-        model_path: Model folder or hub id. An adapter is to be merged first (egrecho merge-lora-whisper).
-        outdir: Folder of the results.
+        model: Model folder or hub id. An adapter is to be merged first (egrecho merge-lora-whisper).
+        out: Folder of the results.
         formats: Any of txt, srt, vtt, tsv, json.
         word_times: Find when each word was spoken; by default where subtitles are written and the model gives no
             timestamps, which would make a subtitle of each part.
@@ -84,11 +85,11 @@ def transcribe(
     with tempfile.TemporaryDirectory(prefix="egrecho-") as scratch:
         cuts, failed = open_all(sources, Path(scratch), from_stdin)
         if cuts:
-            transcriber = load(model_path, options, choose_place(device, dtype))
+            transcriber = load(model, options, choose_place(device, dtype))
             if word_times is None:
                 word_times = bool({"srt", "vtt"} & set(wanted)) and not gives_timestamps(transcriber)
             for number, transcript in transcripts(transcriber, cuts, word_times):
-                write(transcript, None if from_stdin else Path(outdir, sources[number].name), wanted)
+                write(transcript, None if from_stdin else Path(out, sources[number].name), wanted)
     if failed:
         raise DataError(f"{len(failed)} of {len(sources)} recordings could not be read; first: {failed[0]}")
 
@@ -120,11 +121,11 @@ def open_all(sources: Sequence[AudioFile], scratch: Path, from_stdin: bool) -> t
     return cuts, failed
 
 
-def load(model_path: str, options: DecodeOptions, place: object) -> Transcriber:
+def load(model: str, options: DecodeOptions, place: object) -> Transcriber:
     """Load a model, ready to transcribe."""
     from egrecho_inner.decoding.resumable import Decoder
 
-    return Decoder(model_path, options, place).transcriber
+    return Decoder(model, options, place).transcriber
 
 
 def gives_timestamps(transcriber: Transcriber) -> bool:
@@ -163,20 +164,9 @@ def progress(total: float) -> Iterator[object]:
 
         yield advance
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("transcribing"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda seconds: bar.advance(task, seconds)
+    with bar("s of audio") as shown:
+        task = shown.add_task("transcribing", total=total)
+        yield lambda seconds: shown.advance(task, seconds)
 
 
 def write(transcript: TimedTranscript, name: Path | None, formats: Sequence[Format]) -> None:

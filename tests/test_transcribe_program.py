@@ -38,7 +38,7 @@ def test_a_folder_becomes_files_and_what_is_broken_is_named(
     recording(tmp_path / "in" / "long.wav", 70.0)
     recording(tmp_path / "in" / "deep" / "stereo.flac", 2.0, 8000, 2)
     (tmp_path / "in" / "broken.wav").write_bytes(b"RIFF nothing")
-    argv = [str(tmp_path / "in"), "--model_path", model, "--outdir", str(tmp_path / "out"), *QUICK]
+    argv = [str(tmp_path / "in"), "--model", model, "--out", str(tmp_path / "out"), *QUICK]
     with pytest.raises(SystemExit) as left:
         run(transcribe, [*argv, "--formats", "[txt, srt, json]", "--decode.max_part_seconds", "20"])
     assert left.value.code == DataError.exit_code
@@ -59,7 +59,7 @@ def test_standard_input_goes_to_standard_output(
 ) -> None:
     wave = recording(tmp_path / "a.wav", 2.0).read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(wave)))
-    run(transcribe, ["-", "--model_path", model, "--formats", "tsv", *QUICK])
+    run(transcribe, ["-", "--model", model, "--formats", "tsv", *QUICK])
     assert capsys.readouterr().out.startswith("start\tend\ttext\n0\t")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     with pytest.raises(DataError, match="standard input is empty"):

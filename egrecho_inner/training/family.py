@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.inputs import Inputs, Texts
 from egrecho_inner.data.batches.tensors import LoadedBatch
-from egrecho_inner.results.hypothesis import Hypothesis
+from egrecho_inner.results.utterance import Hypothesis
 from egrecho_inner.training.options import TrainOptions
 
 

@@ -21,7 +21,7 @@ from egrecho_inner.model.length import LengthEncoder
 from egrecho_inner.model.loading import is_multilingual, save_folder
 from egrecho_inner.model.options import Window
 from egrecho_inner.model.whisper import Whisper
-from egrecho_inner.results.hypothesis import Hypothesis
+from egrecho_inner.results.utterance import Hypothesis
 from egrecho_inner.text.constants import IGNORED, WINDOW_SECONDS
 from egrecho_inner.text.labels import LabelEncoder
 from egrecho_inner.training.checkpoints.resume import add_weights

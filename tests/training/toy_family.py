@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from egrecho_inner.results.hypothesis import Hypothesis
 from lhotse.cut import Cut
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.tensors import LoadedBatch
 from egrecho_inner.errors import ConfigError, DataError
+from egrecho_inner.results.utterance import Hypothesis
 from egrecho_inner.text.constants import IGNORED
 from egrecho_inner.text.labels import Labels
 from egrecho_inner.training.checkpoints.resume import digest_weights
