@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import needs
 import numpy as np
 import pytest
+import shards
 import soundfile
+
+from egrecho_inner.errors import MachineError
 
 LOCAL = Path(__file__).resolve().parents[2] / "egs/mini/local"
 
@@ -79,6 +83,40 @@ def test_a_killed_run_looks_unfinished_and_the_same_command_completes_it(corpus,
     assert not (out / "_COMPLETE").exists() and not (out / "train" / "text").exists()
     run(*map(str, command[1:]))
     assert digests(out) == digests(corpus)
+
+
+@pytest.fixture
+def run_shards(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run shards that a function of shards.py makes."""
+    monkeypatch.syspath_prepend(LOCAL)
+    module = load("make_corpus")
+
+    def call(make: Callable[..., None], folder: Path, count: int, jobs: int) -> None:
+        monkeypatch.setattr(module, "_make_shard", make)
+        module._run_shards(folder, shards.Plan(count), jobs)
+
+    return call
+
+
+def test_many_processes_that_end_at_once_are_all_seen_to_end_well(run_shards, tmp_path: Path) -> None:
+    """Awaited by a thread each, one in four seemed to end with 255: another thread had read its exit status."""
+    run_shards(shards.make, tmp_path, 60, 8)
+    assert len(list(tmp_path.iterdir())) == 60
+
+
+def test_a_shard_whose_process_is_killed_is_made_by_another(run_shards, tmp_path: Path, caplog) -> None:
+    run_shards(shards.die_once, tmp_path, 3, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "2", "died"}
+    assert f"shard 1 of {tmp_path / 'train'}: its process was ended by SIGKILL" in caplog.text
+
+
+def test_a_shard_that_kills_or_raises_is_named_with_its_reason(run_shards, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"shard 0 of .*train: its process was ended by SIGKILL.*memory.*, 2 times"):
+        run_shards(shards.die, tmp_path, 1, 1)
+    assert (tmp_path / "attempts").read_text() == "xx"
+    with pytest.raises(MachineError, match=r"shard 0 of .*train: the reason is above; the same command continues"):
+        run_shards(shards.fail, tmp_path, 1, 1)
+    assert (tmp_path / "attempts").read_text() == "xxx", "an error is not tried again"
 
 
 def test_other_arguments_never_mix_with_what_is_there(tmp_path):

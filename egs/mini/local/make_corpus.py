@@ -19,9 +19,11 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +38,7 @@ from egrecho_inner.errors import ConfigError, DataError, MachineError
 
 logger = logging.getLogger(__name__)
 
+ATTEMPTS = 2  # at a shard whose process is killed from outside
 SHARD_SIZE = 200  # utterances; part of the corpus's identity
 RECIPE = 2  # raise it when the same arguments are meant to give other audio or other ids
 
@@ -143,23 +146,47 @@ def _open_folder(folder: Path, plan: Plan) -> bool:
 
 
 def _run_shards(folder: Path, plan: Plan, jobs: int) -> None:
-    """Make all shards that are not there yet, each in a process that never spoke before."""
+    """Make all shards that are not there yet, each in a process that never spoke before; a killed one gets a second.
+
+    One thread starts and awaits them all: with several, one reads the exit status that belongs to another, and
+    multiprocessing then takes a process that ended well for one that ended with 255.
+
+    Raises:
+        MachineError: A process was killed twice at the same shard, or ended with an error, which it has printed.
+    """
     context = multiprocessing.get_context("forkserver")
+    waiting = [(shard, 1) for shard in plan.shards()]
+    running: dict[int, tuple[BaseProcess, tuple[str, int, int], int]] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            shard, attempt = waiting.pop(0)
+            process = context.Process(target=_make_shard, args=(folder, plan, *shard), daemon=True)
+            process.start()
+            running[process.sentinel] = process, shard, attempt
+        for sentinel in connection.wait(list(running)):
+            process, shard, attempt = running.pop(sentinel)
+            process.join()
+            if process.exitcode == 0:
+                continue
+            reason = _reason(process.exitcode)
+            if reason is None or attempt == ATTEMPTS:
+                raise MachineError(
+                    f"shard {shard[1]} of {folder / shard[0]}: "
+                    + (f"its process {reason}, {ATTEMPTS} times" if reason else "the reason is above")
+                    + "; the same command continues"
+                )
+            logger.warning("shard %d of %s: its process %s; once more", shard[1], folder / shard[0], reason)
+            waiting.insert(0, (shard, attempt + 1))
 
-    def run_alone(shard: tuple[str, int, int]) -> None:
-        process = context.Process(target=_make_shard, args=(folder, plan, *shard), daemon=True)
-        process.start()
-        process.join()
-        if process.exitcode != 0:
-            killed = process.exitcode < 0 or process.exitcode == 255  # the latter where the fork server was, too
-            raise MachineError(
-                f"shard {shard[1]} of {folder / shard[0]} "
-                + ("was killed" if killed else f"ended with code {process.exitcode}, the reason is above")
-                + "; the same command continues"
-            )
 
-    with ThreadPoolExecutor(jobs) as pool:  # threads only wait; a process pool would hang on a killed worker
-        list(pool.map(run_alone, plan.shards()))
+def _reason(code: int) -> str | None:
+    """Return what ended a process from outside; None where it printed an error of its own."""
+    if code == 255:  # what multiprocessing says when the process that forks the others is gone, too
+        return "ended together with multiprocessing's fork server"
+    if code >= 0:
+        return None
+    hint = ", often because memory was full (fewer --jobs)" if -code == signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-code).name}{hint}"
 
 
 def _make_shard(folder: Path, plan: Plan, split: str, start: int, stop: int) -> None:
