@@ -41,6 +41,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         weight_decay=options.weight_decay,
         adam_beta1=options.betas[0],
         adam_beta2=options.betas[1],
+        adam_epsilon=options.eps,
         max_grad_norm=options.max_grad_norm,
         gradient_accumulation_steps=options.accumulation,
         per_device_train_batch_size=1,

@@ -28,8 +28,6 @@ from egrecho_inner.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
 
-BATCH_SECONDS = 240.0
-
 
 class DevScorer:
     """Score a model on the development cuts; without any, the score is empty.
@@ -45,7 +43,7 @@ class DevScorer:
     """
 
     def __init__(self, family: Family, data: DataOptions, window: Window, train: TrainOptions):
-        self.family, self.data = family, data
+        self.family, self.data, self.batch_seconds = family, data, train.eval_seconds
         self.window: Window = window
         self.normalizers: set[str] = set()
         self.cuts = None if data.dev is None else CutList(data.dev, "data.dev")
@@ -86,7 +84,7 @@ class DevScorer:
         """Return the corpus error rate of greedy decoding with its 95 % interval, as `egrecho eval` computes it."""
         rank, world = ranks()
         mine = range(rank, len(self.cuts), world)
-        hypotheses = {h.id: h for h in self.family.recognize(model, self.cuts, mine)}
+        hypotheses = {h.id: h for h in self.family.recognize(model, self.cuts, mine, self.batch_seconds)}
         found = [
             (reference_in(cut, self.data.language), hypotheses[cut.id]) for cut in map(self.cuts.__getitem__, mine)
         ]
@@ -157,7 +155,7 @@ class DevScorer:
         padded = self.window == "30s"
         while len(mine):
             longest = self.family.inputs.max_seconds if padded else durations[mine[0]]
-            size = max(int(BATCH_SECONDS / longest), 1)
+            size = max(int(self.batch_seconds / longest), 1)
             yield Batch(0, mine[:size], padded)
             mine = mine[size:]
 

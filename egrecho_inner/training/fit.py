@@ -10,9 +10,8 @@ run from its newest complete checkpoint, and does nothing when the run is finish
 import contextlib
 import dataclasses
 import logging
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from egrecho_inner.data.batches.stream import CutStream, StreamPlan, open_cuts
 from egrecho_inner.data.batches.tensors import CutBatches, make_augmenter
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.runtime.files import write_text
+from egrecho_inner.training import parts, steps
 from egrecho_inner.training.arguments import training_arguments
 from egrecho_inner.training.callbacks import Board, Metrics, describe
 from egrecho_inner.training.checkpoints import card
@@ -141,7 +141,8 @@ class Run:
         self.dev = DevScorer(self.family, self.data, self.window.window, train)
         train = dataclasses.replace(train, metric=self.dev.metric)
         self.family.prepare(self.model, train)
-        freeze(self.model, self.family.parts(self.model), train.freeze)
+        parts.freeze(self.model, self.family.parts(self.model), train.freeze)
+        train = steps.with_accumulation(batch, train, self.world_size)
         place = self.outdir / ("final" if adapt is None else "adapter")
         folder = self.newest()
         halvings = checkpoint.facts(folder).get("halvings", 0) if folder else 0
@@ -149,7 +150,7 @@ class Run:
         fault: memory.OutOfMemory | None = None
         while True:
             finer, plan = self.plan_halved(batch, train, halvings, folder, fault)
-            max_steps = count_steps(plan, train)
+            finer, max_steps = steps.with_evaluations(plan, finer), steps.count_steps(plan, train)
             if is_finished(place, max_steps):
                 self.compare(folder)
                 logger.info(
@@ -159,6 +160,7 @@ class Run:
             if trained is None:
                 trained = self.model if adapt is None else adapt(self.model, max_steps)
                 strategy.check_model(trained, train)
+                parts.shrink_frozen(trained, train, adapt is not None or self.family.kept(trained) is not None)
             trainer = self.make_trainer(trained, plan, finer, max_steps, halvings)
             try:
                 self.compare(folder)
@@ -280,30 +282,6 @@ class Run:
         if dist.is_initialized():
             trainer.accelerator.wait_for_everyone()
         return place
-
-
-def freeze(model: nn.Module, parts: Mapping[str, list[nn.Module]], names: list[str]) -> None:
-    """Switch off the gradient of the named parts.
-
-    Raises:
-        ConfigError: The model has no such part, or nothing is left to train.
-    """
-    for name in names:
-        if name not in parts:
-            raise ConfigError(f"train.freeze {name}: this model has the parts {', '.join(parts)}")
-        for module in parts[name]:
-            module.requires_grad_(False)
-    if not any(p.requires_grad for p in model.parameters()):
-        raise ConfigError(f"train.freeze {names} leaves nothing to train")
-
-
-def count_steps(plan: BatchPlan | StreamPlan, train: TrainOptions) -> int:
-    """Return the optimizer steps of a run."""
-    if train.max_steps is not None:
-        return train.max_steps
-    full = math.floor(train.num_epochs)
-    part = round((train.num_epochs - full) * plan.steps_per_epoch(full)) if train.num_epochs > full else 0
-    return max(plan.first_step(full) + part, 1)
 
 
 def make_callbacks(model: nn.Module, outdir: Path, train: TrainOptions) -> list[TrainerCallback]:

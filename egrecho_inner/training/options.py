@@ -32,8 +32,14 @@ class TrainOptions(Options, group="train"):
     """Passes over the data; ignored when max_steps is given."""
     max_steps: PositiveInt | None = None
     """Optimizer steps."""
+    epoch_steps: PositiveInt | None = None
+    """Steps that are called an epoch, for num_epochs, eval_per_epoch and the log; null is a pass over the data, which a
+    stream of Shar folders cannot count."""
     learning_rate: PositiveFloat = 1e-5
     """Peak learning rate."""
+    learning_rates: dict[str, PositiveFloat] = field(default_factory=dict)
+    """Peak learning rates of parts that have another one: {encoder: 1.0e-6}. Parts as for freeze; of parts within
+    parts the smallest that is named counts."""
     schedule: Schedule = "constant_with_warmup"
     """How the learning rate goes on after the warm-up."""
     min_learning_rate: NonNegativeFloat = 0.0
@@ -46,16 +52,24 @@ class TrainOptions(Options, group="train"):
     """Lion wants a learning rate about a tenth of AdamW's (Chen et al. 2023, arXiv:2302.06675)."""
     weight_decay: NonNegativeFloat = 0.01
     """Decoupled; not on biases and norms."""
+    weight_decays: dict[str, NonNegativeFloat] = field(default_factory=dict)
+    """Weight decay of parts that have another one, named as in learning_rates."""
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.98)
     """Of AdamW and Lion."""
+    eps: PositiveFloat = 1e-8
+    """Of AdamW, added to the root of the second moment."""
     max_grad_norm: NonNegativeFloat = 1.0
     """Gradients are clipped to this norm; 0 switches it off."""
     accumulation: PositiveInt = 1
     """Batches per process and optimizer step."""
+    global_batch: PositiveInt | None = None
+    """Cuts of an optimizer step over all processes; sets the accumulation, with batch.batch_size."""
     precision: Precision = "fp32"
     """Autocast type; weights and optimizer stay in fp32."""
     freeze: list[str] = field(default_factory=list)
     """Parts that are not trained; Whisper's are encoder, decoder, embeddings, convolutions, positions."""
+    frozen_dtype: Literal["bfloat16", "float16"] | None = None
+    """Type of the weights that are not trained, under an adapter: less memory; needs train.precision bf16 or fp16."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them."""
     compile: bool = False
@@ -69,6 +83,10 @@ class TrainOptions(Options, group="train"):
     """Share of a CTC loss on the encoder; 0.3 lets a model learn from random weights, full training only."""
     eval_steps: PositiveInt = 500
     """Steps between two evaluations, each followed by a checkpoint."""
+    eval_per_epoch: PositiveInt | None = None
+    """Evaluations in an epoch, instead of eval_steps."""
+    eval_seconds: PositiveFloat = 240.0
+    """Padded seconds of a batch on which development cuts are scored; less saves memory."""
     logging_steps: PositiveInt = 20
     """Steps between two lines of the log."""
     save_steps: PositiveInt | None = None
@@ -82,6 +100,8 @@ class TrainOptions(Options, group="train"):
     languages have no spaces between words, else wer."""
     workers: NonNegativeInt = 2
     """Processes that load data."""
+    prefetch: PositiveInt = 4
+    """Batches that each of them prepares in advance."""
     seed: Seed = 42
     """Of everything random."""
     deterministic: bool | Literal["warn"] = False
@@ -106,7 +126,7 @@ class TrainOptions(Options, group="train"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.save_steps is not None and self.eval_steps % self.save_steps:
+        if self.save_steps is not None and self.eval_per_epoch is None and self.eval_steps % self.save_steps:
             raise ConfigError(f"train.save_steps {self.save_steps} does not divide train.eval_steps {self.eval_steps}")
 
 

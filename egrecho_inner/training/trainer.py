@@ -37,8 +37,9 @@ from egrecho_inner.training.guards.rehearsal import rehearse
 from egrecho_inner.training.guards.skips import Skips
 from egrecho_inner.training.guards.stops import Stops, start_worker
 from egrecho_inner.training.guards.together import FitsAllOrNone
-from egrecho_inner.training.lion import make_lion
 from egrecho_inner.training.options import TrainOptions
+from egrecho_inner.training.parts import make_optimizer
+from egrecho_inner.training.steps import epochs_at
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ class PlanTrainer(EvaluatingTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         sampler = PlanSampler(self.plan, self.args.process_index, lambda: self.state.global_step)
-        loader = make_loader(self.batches, sampler, self.args.dataloader_num_workers, pin=torch.cuda.is_available())
+        workers, pin = self.args.dataloader_num_workers, torch.cuda.is_available()
+        loader = make_loader(self.batches, sampler, workers, pin, self.options.prefetch)
         loader.worker_init_fn = start_worker
         return loader
 
@@ -246,10 +248,12 @@ class PlanTrainer(EvaluatingTrainer):
         self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer; Lion is not among Transformers' own without bitsandbytes."""
-        if self.options.optimizer == "lion" and self.optimizer is None:
+        """Make the optimizer; Transformers' knows no rates of parts, and no Lion without bitsandbytes."""
+        if self.optimizer is None:
             model = self.model if model is None else model
-            self.optimizer = make_lion(model, set(self.get_decay_parameter_names(model)), self.args)
+            parts = self.family.parts(self.accelerator.unwrap_model(model))
+            decaying = set(self.get_decay_parameter_names(model))
+            self.optimizer = make_optimizer(model, parts, self.options, self.args, decaying)
         return super().create_optimizer(model)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
@@ -302,7 +306,7 @@ class PlanTrainer(EvaluatingTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add speed to the training line, and put the plan's epoch in place of the Trainer's."""
-        self.state.epoch = round(self.plan.epochs_at(self.state.global_step), 4)
+        self.state.epoch = round(epochs_at(self.plan, self.options, self.state.global_step), 4)
         logs.pop("train_samples_per_second", None)  # Transformers counts batches as samples
         if "loss" in logs:
             logs |= self.tally.speed(self.args.device, self.peak_flops)

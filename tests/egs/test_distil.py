@@ -19,8 +19,9 @@ from egrecho_inner.filter_cuts import filter_cuts
 from egrecho_inner.model.student import layer_map, make_student
 from egrecho_inner.model.whisper import Whisper
 from egrecho_inner.pseudo_label import pseudo_label
-from egrecho_inner.training.fit import count_steps, freeze
 from egrecho_inner.training.kd import kl_sum
+from egrecho_inner.training.parts import freeze
+from egrecho_inner.training.steps import count_steps
 from egrecho_inner.training.whisper_family import parts_of
 
 ROOT = Path(__file__).parents[2]

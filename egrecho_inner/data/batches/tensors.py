@@ -127,14 +127,16 @@ class PlanSampler(Sampler[Batch]):
         return self.plan.batches(self.rank, self.step())
 
 
-def make_loader(batches: CutBatches, sampler: PlanSampler, workers: int, pin: bool = False) -> DataLoader:
+def make_loader(
+    batches: CutBatches, sampler: PlanSampler, workers: int, pin: bool = False, prefetch: int = 4
+) -> DataLoader:
     """Make the loader of a process. It has no length, and accelerate must never prepare it: it is sharded already."""
     return DataLoader(
         batches,
         sampler=sampler,
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=prefetch if workers else None,
         persistent_workers=workers > 0,
         pin_memory=pin,
         worker_init_fn=single_thread,

@@ -27,10 +27,12 @@ FREE = {
     # known by content, wherever the files lie
     "model.path", "data.train", "data.dev",
     "data.max_skip_ratio",
-    "train.workers", "train.logging_steps", "train.save_steps", "train.keep_checkpoints",
-    "train.report_to", "train.max_hours", "train.nonfinite", "train.nonfinite_limit", "train.rehearse",
-    "train.auto_halve", "train.deterministic",
+    "train.workers", "train.prefetch", "train.eval_seconds", "train.keep_checkpoints",
+    "train.logging_steps", "train.save_steps", "train.report_to", "train.max_hours",
+    "train.nonfinite", "train.nonfinite_limit", "train.rehearse", "train.auto_halve", "train.deterministic",
 }  # fmt: skip
+ADDED = {"train.eps": 1e-8}
+"""Settings that older versions did not have, as they were then; what is null by default needs no entry."""
 LONGER = ("train.max_steps", "train.num_epochs")
 DIGESTS = ("data", "dev", "model")
 
@@ -91,7 +93,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return every setting and digest that differs and may not, as `key: old -> new`."""
-    old, new = (dict(flatten(facts.get("config") or {})) for facts in (then, now))
+    old, new = (ADDED | dict(flatten(facts.get("config") or {})) for facts in (then, now))
     keys = dict.fromkeys([*old, *new])
     changed = [
         f"{key}: {old.get(key)} -> {new.get(key)}"
@@ -169,7 +171,7 @@ def check_reshard(folder: str, then: dict[str, Any], now: dict[str, Any], allow:
             f"{folder} was made by {old} processes, now there are {new}; start {old}, or --allow_reshard true to go on "
             f"from step {then['step']} with {new}"
         )
-    per_step = [dict(flatten(f["config"])).get("train.accumulation", 1) * f["world_size"] for f in (then, now)]
+    per_step = [batches_of_step(each) for each in (then, now)]
     logger.warning(
         "continuing with %d processes instead of %d: %s; dropout draws differ from here on",
         new, old,
@@ -177,6 +179,12 @@ def check_reshard(folder: str, then: dict[str, Any], now: dict[str, Any], allow:
         f"a step has {per_step[1]} batches instead of {per_step[0]}, so the plan is another one, entered at step "
         f"{then['step']}: some cuts may come twice and others not in this epoch",
     )  # fmt: skip
+
+
+def batches_of_step(facts: dict[str, Any]) -> int:
+    """Return how many batches, or with `train.global_batch` cuts, a run takes in a step."""
+    config = dict(flatten(facts["config"]))
+    return config.get("train.global_batch") or config.get("train.accumulation", 1) * facts["world_size"]
 
 
 def listing(items: Iterable[str], most: int = 8) -> str:
