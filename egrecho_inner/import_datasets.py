@@ -39,6 +39,7 @@ def import_datasets(
     text_column: str | None = None,
     speaker_column: str | None = None,
     audio_column: str | None = None,
+    id_column: str | None = None,
     max_skip_ratio: ClosedUnitInterval = 0.01,
 ) -> None:
     """Import a data set of the `datasets` library, from disk or from a hub, as a Kaldi data directory.
@@ -53,6 +54,7 @@ def import_datasets(
         text_column: Of the transcript; by default the first there is of transcription, text, sentence, transcript.
         speaker_column: Of the speaker, where one is known.
         audio_column: Of the audio, where there are several.
+        id_column: Of the utterance's id; by default the name of its file, or its number.
         max_skip_ratio: Share of the rows that may have no readable audio.
     """
     code, place = language_code(language), Path(out)
@@ -63,15 +65,19 @@ def import_datasets(
     found: dict[str, dict[str, str]] = {}
     for row in watched(read_rows(choice, place / "audio"), what="reading rows"):
         text = " ".join(str(row.columns[text_of(row, text_column, source)] or "").split())
-        if speaker_column and speaker_column not in row.columns:
-            raise ConfigError(f"{source} has no column '{speaker_column}'; it has {', '.join(row.columns)}")
+        for column in filter(None, (speaker_column, id_column)):
+            if column not in row.columns:
+                raise ConfigError(f"{source} has no column '{column}'; it has {', '.join(row.columns)}")
+        id = utterance_id(row, id_column)
+        if id in found:
+            raise DataError(f"{source}: id '{id}' of column {id_column} is there twice; take another --id_column")
         speaker = row.columns.get(speaker_column) if speaker_column else None
         if fault := row.fault or unreadable(row.path):
-            ledger.add(row.id, STAGE, "audio does not read", fault)
+            ledger.add(id, STAGE, "audio does not read", fault)
             continue
-        found[row.id] = {"wav.scp": str(row.path.resolve()), "text": text, "utt2lang": code}
+        found[id] = {"wav.scp": str(row.path.resolve()), "text": text, "utt2lang": code}
         if speaker is not None:
-            found[row.id]["utt2spk"] = re.sub(r"\s+", "_", str(speaker))
+            found[id]["utt2spk"] = re.sub(r"\s+", "_", str(speaker))
     total = len(found) + len(ledger.skips)
     ledger.write(STAGE)
     ledger.check_limit(total, max_skip_ratio, source)
@@ -102,6 +108,20 @@ def check_free(place: Path, origin: bytes) -> None:
     if (place / "wav.scp").exists() and there != origin:
         holds = there.decode(errors="replace").strip() or "another data directory"
         raise ConfigError(f"{place} holds {holds}; give each import a folder of its own, or remove this one")
+
+
+def utterance_id(row: HubRow, column: str | None) -> str:
+    """Return the id of a row, which Kaldi's files hold as one word.
+
+    Raises:
+        DataError: The column has none for it.
+    """
+    if column is None:
+        return row.id
+    value = re.sub(r"\s+", "_", str(row.columns[column] if row.columns[column] is not None else "").strip())
+    if not value:
+        raise DataError(f"row {row.id}: column {column} is empty; take another --id_column")
+    return value
 
 
 def text_of(row: HubRow, wanted: str | None, source: str) -> str:

@@ -188,6 +188,7 @@ def teacher_label(heard: Hypothesis, decoder: Decoder) -> dict[str, Any]:
         "avg_logprob": heard.avg_logprob,
         "compression_ratio": heard.compression_ratio,
         "no_speech": heard.no_speech,
+        "tokens": sum(token < decoder.transcriber.labels.eot for token in heard.tokens),
         "truncated": heard.truncated,
         "looped": heard.looped,
     }

@@ -121,7 +121,7 @@ def test_a_killed_evaluation_continues(run: Callable, tmp_path: Path, monkeypatc
     assert asked == [7, 5]  # 3 were whole lines, 1 of them torn
     assert rows(out) == rows(tmp_path / "clean")
     assert {k: again[k] for k in SIX_KEYS[:5]} == {k: clean[k] for k in SIX_KEYS[:5]}
-    assert sorted(path.name for path in out.iterdir()) == ["errs.txt", "hyps.jsonl", "results.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["errs.txt", "hyps.csv", "hyps.jsonl", "results.json"]
 
 
 def test_a_partial_of_another_decoding_counts_for_nothing(run: Callable, tmp_path: Path) -> None:

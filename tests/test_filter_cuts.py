@@ -15,6 +15,7 @@ from egrecho_inner.runtime.files import to_line, write_jsonl
 from egrecho_inner.runtime.ledger import read_ledger
 
 GOOD = {"avg_logprob": -0.2, "compression_ratio": 1.0, "no_speech": 0.0, "truncated": False, "looped": False}
+GOOD |= {"tokens": 1}
 
 
 def row(name: str, reference: str | None, heard: str, seconds: float = 2.0, language: str = "en", **marks: Any) -> dict:
@@ -94,6 +95,7 @@ def test_silence_passes_where_both_are_silent(tmp_path: Path) -> None:
         ({"truncated": True}, {}, "truncated"),
         ({"looped": True}, {}, "looped"),
         ({"avg_logprob": -1.2}, {"min_avg_logprob": -1.0}, "avg_logprob"),
+        ({"tokens": 129}, {"max_tokens": 128}, "tokens"),
         ({"compression_ratio": 2.5}, {"max_compression_ratio": 2.4}, "compression_ratio"),
         ({"no_speech": 0.9}, {"max_no_speech": 0.6}, "no_speech"),
         ({"language": "de"}, {"languages": ["en"]}, "language"),

@@ -90,3 +90,14 @@ def test_shar_there_and_back(tmp_path: Path) -> None:
         assert one.supervisions[0].text == other.supervisions[0].text
     with pytest.raises(DataError, match="no Lhotse Shar"):
         import_shar(str(tmp_path), str(tmp_path / "x.jsonl"))
+
+
+def test_ids_come_from_a_column(folder: Path, tmp_path: Path) -> None:
+    import_datasets(str(folder), str(tmp_path / "kaldi"), "en", id_column="who")
+    assert (tmp_path / "kaldi" / "text").read_text() == "ann_lee one, two\nbob three\n"
+    with pytest.raises(ConfigError, match="has no column 'name'"):
+        import_datasets(str(folder), str(tmp_path / "other"), "en", id_column="name")
+    table = folder / "metadata.csv"
+    table.write_text(table.read_text().replace("bob", "ann lee"))
+    with pytest.raises(DataError, match="id 'ann_lee' of column who is there twice"):
+        import_datasets(str(folder), str(tmp_path / "twice"), "en", id_column="who")

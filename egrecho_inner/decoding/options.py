@@ -13,6 +13,7 @@ from egrecho_inner.config_types import (
     Seed,
 )
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.model.options import Attention
 from egrecho_inner.text.constants import WINDOW_SECONDS
 from egrecho_inner.text.languages import Task, language_code
 
@@ -63,6 +64,8 @@ class DecodeOptions(Options, group="decode"):
     """What computes: PyTorch, or CTranslate2 (extra egrecho[ct2]), which takes utterances of one length at a time and
     can compute in 8-bit integers. auto is torch, the faster one in 32 bits; ctranslate2-int8 was faster with 5 beams,
     but its text differs (docs/speed.md)."""
+    attention: Attention = "sdpa"
+    """Kernel of attention, of the torch backend."""
     batch_seconds: PositiveFloat = 240.0
     """Padded seconds of a batch at most, divided by the beams; less where memory runs out."""
     batch_size: PositiveInt = 64

@@ -88,7 +88,7 @@ class Decoder:
         """Load the model for the backend in force."""
         path, place, backend = self.model_path, self.place, self.options.backend
         if backend == "torch":
-            model = load_model(path, place.dtype).to(place.device).eval()
+            model = load_model(path, place.dtype, self.options.attention).to(place.device).eval()
             return Transcriber(model, load_processor(path), self.options)
         compute_type = "int8" if backend.endswith("int8") else str(place.dtype).removeprefix("torch.")
         engine, shell = ConvertedModel(path, self.digest, place.device, compute_type), load_shell(path)

@@ -21,10 +21,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from egrecho_inner.errors import ModelError
+from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.agreement import check_agreement, check_shapes, check_tokenizer_files
 from egrecho_inner.model.hub import why_unreachable
-from egrecho_inner.model.options import SIZES, ModelOptions, Window
+from egrecho_inner.model.options import SIZES, Attention, ModelOptions, Window
 from egrecho_inner.model.tokenizer import ENGLISH_ONLY_VOCABULARY, names_language
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
@@ -37,6 +37,8 @@ transformers_logging.disable_progress_bar()
 def start_model(options: ModelOptions, processor: WhisperProcessor, seed: int, **overrides: Any) -> Whisper:
     """Load the trained weights that training starts from, or draw random ones."""
     overrides["dropout"] = options.dropout
+    if options.attention != "sdpa":
+        overrides["attn_implementation"] = options.attention
     if options.size is not None:
         named = names_language(options, read_generation_config(options.path), processor.tokenizer)
         return random_model(options.size, processor, seed, named, **overrides)
@@ -46,16 +48,20 @@ def start_model(options: ModelOptions, processor: WhisperProcessor, seed: int, *
     return model
 
 
-def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Whisper:
+def load_model(
+    path: str, dtype: torch.dtype = torch.float32, attn_implementation: Attention = "sdpa", **overrides: Any
+) -> Whisper:
     """Load a Whisper from a folder or a hub id, safetensors only.
 
     Args:
         path: Folder or hub id.
         dtype: Type of the weights.
+        attn_implementation: Kernel of attention.
         **overrides: Values of the model's config to change, e.g. `dropout`.
 
     Raises:
         ModelError: Nothing there, not a Whisper, weights broken or of other shapes.
+        ConfigError: The kernel of attention does not work here.
     """
     config = read_config(path)
     for key, value in overrides.items():
@@ -66,17 +72,26 @@ def load_model(path: str, dtype: torch.dtype = torch.float32, **overrides: Any) 
                 path,
                 config=config,
                 dtype=dtype,
+                attn_implementation=attn_implementation,
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, with their sizes
             )
     except Exception as error:
+        if attn_implementation != "sdpa" and isinstance(error, (ImportError, ValueError)):
+            raise no_kernel(attn_implementation, error) from error
         raise ModelError(explain(path, error)) from error
     check_shapes(path, config, info["mismatched_keys"])
     if missing := required_weights(info["missing_keys"]):
         raise ModelError(f"{path}: weights missing or of another shape: {missing[:5]}")
     freeze_sinusoids(model)
     return model
+
+
+def no_kernel(name: str, error: Exception) -> ConfigError:
+    """Return the error of a kernel of attention that does not work on this machine."""
+    reason = " ".join(str(error).split()).partition(". ")[0]
+    return ConfigError(f"attention {name} does not work here: {reason}; take sdpa")
 
 
 def required_weights(missing: Iterable[str]) -> list[str]:

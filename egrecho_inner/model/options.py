@@ -7,6 +7,8 @@ from egrecho_inner.config_types import ClosedUnitInterval, Options, PositiveInt,
 from egrecho_inner.errors import ConfigError
 
 Part = Literal["none", "decoder", "all"]
+Attention = Literal["sdpa", "flash_attention_2", "eager"]
+"""Kernels of attention in Transformers; flash_attention_2 wants the package flash-attn, a GPU and 16 bits."""
 Window = Literal["longest", "30s", "mixed"]
 """The input a model was trained with: as long as the batch's longest utterance, Whisper's 30 s, or both by turns."""
 
@@ -36,6 +38,8 @@ class ModelOptions(Options, group="model"):
     """With `size`: whether the prefix names language and task; null: as the tokenizer is laid out (make-processor)."""
     dropout: ShareBelowOne = 0.0
     """Of the transformer layers."""
+    attention: Attention = "sdpa"
+    """Kernel of attention."""
 
 
 @dataclass(frozen=True)

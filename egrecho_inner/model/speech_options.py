@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from egrecho_inner.config_types import Options, PositiveInt, ShareBelowOne
+from egrecho_inner.model.options import Attention
 
 ProjectorKind = Literal["linear", "cov1d", "q-former", "mlp", "swiglu"]
-Attention = Literal["sdpa", "flash_attention_2", "eager"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 

@@ -1,10 +1,12 @@
 """Result folders of `egrecho eval`: the one place that writes and reads them.
 
 A folder of one set holds `results.json` (rates and what they rest on), `hyps.jsonl` (a line for each utterance: id,
-ref, hyp, language, speaker, duration, decoded_as, signs of a failed decoding) and `errs.txt`. A folder of several sets
-holds one such folder for each, `table.md`, and a `results.json` over all.
+ref, hyp, language, speaker, duration, decoded_as, signs of a failed decoding), `hyps.csv` of its first fields, and
+`errs.txt`. A folder of several sets holds one such folder for each, `table.md`, and a `results.json` over all.
 """
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from egrecho_inner.config_names import manifest_name
+from egrecho_inner.data.sources.folder import escape
 from egrecho_inner.errors import DataError
 from egrecho_inner.results.errs import write_errs
 from egrecho_inner.results.scores import SetScores
@@ -20,7 +23,8 @@ from egrecho_inner.results.utterance import Hypothesis, Reference, to_row
 from egrecho_inner.runtime.files import read_lines, to_line, write_json, write_jsonl, write_text
 from egrecho_inner.text.scoring import pool
 
-SUMMARY, HYPOTHESES, ERRS, TABLE = "results.json", "hyps.jsonl", "errs.txt", "table.md"
+SUMMARY, HYPOTHESES, ERRS, TABLE, CSV = "results.json", "hyps.jsonl", "errs.txt", "table.md", "hyps.csv"
+CSV_COLUMNS = ("id", "ref", "hyp", "language", "speaker", "duration")
 SIX_KEYS = ("error_rate", "ins_rate", "del_rate", "sub_rate", "total", "RTF")
 """The keys that the specification asks of results.json."""
 OWN_FIELDS = ("ref", "hyp", "language", "speaker", "decoded_as")
@@ -71,7 +75,9 @@ def write_result(
         summary: The content of results.json.
     """
     (folder / SUMMARY).unlink(missing_ok=True)
-    write_jsonl(folder / HYPOTHESES, map(to_line, hypothesis_rows(references, hypotheses)))
+    rows = hypothesis_rows(references, hypotheses)
+    write_jsonl(folder / HYPOTHESES, map(to_line, rows))
+    write_text(folder / CSV, hypothesis_csv(rows))
     write_errs(folder / ERRS, scored.pairs, scored.score, f"normaliser {scored.normalizer.name}")
     write_json(folder / SUMMARY, summary, indent=2)
 
@@ -106,6 +112,17 @@ def hypothesis_rows(references: Sequence[Reference], hypotheses: Mapping[str, Hy
         first = {"id": row.pop("id"), "ref": ref.text, "hyp": text, "language": ref.language, "speaker": ref.speaker}
         rows.append({**first, "duration": row.pop("duration"), "decoded_as": decoded_as, **row})
     return rows
+
+
+def hypothesis_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what people look at in a spreadsheet, texts that one would run with an apostrophe before them."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in rows:
+        values = ("" if row[name] is None else row[name] for name in CSV_COLUMNS)
+        writer.writerow([escape(value) if isinstance(value, str) else value for value in values])
+    return out.getvalue()
 
 
 def to_hypothesis(row: Mapping[str, Any]) -> Hypothesis:

@@ -50,6 +50,7 @@ WORDS: dict[str, Callable[[float], str]] = {
     "eval_loss": "development loss {:.4g}".format,
     "eval_runtime": "evaluated in {:.1f} s".format,
     "eval_samples_per_second": "{:,.1f} cuts/s".format,
+    "eval_steps_per_second": "{:,.3g} batches/s".format,
     "train_loss": "mean loss {:.4g}".format,
     "train_runtime": "trained for {:,.1f} s, evaluations and checkpoints included".format,
     "train_steps_per_second": "{:.3g} steps/s".format,

@@ -78,7 +78,7 @@ class DevScorer:
                     raise ConfigError(f"train.metric {self.metric}: one process cannot hold this model; set it to loss")
                 scores |= self.error_rate(model)
         model.train(was_training)
-        return scores | {"cuts": len(self.cuts)}
+        return scores | {"cuts": len(self.cuts), "batches": sum(1 for _ in self.batches())}
 
     def error_rate(self, model: nn.Module) -> dict[str, float]:
         """Return the corpus error rate of greedy decoding with its 95 % interval, as `egrecho eval` computes it."""

@@ -83,9 +83,10 @@ class EvaluatingTrainer(SavingTrainer):
                     found = self.score(sharded if model is None else model)
                 scores = {f"eval_{name}": value for name, value in found.items()}
             runtime = time.perf_counter() - began
-            cuts = scores.pop("eval_cuts", 0)
+            cuts, batches = scores.pop("eval_cuts", 0), scores.pop("eval_batches", 0)
             scores["eval_runtime"] = round(runtime, 4)
             scores["eval_samples_per_second"] = round(cuts / max(runtime, 1e-9), 3)
+            scores["eval_steps_per_second"] = round(batches / max(runtime, 1e-9), 3)
         self.tally.began += time.perf_counter() - began  # evaluation is not training time
         scores = {name: value for name, value in scores.items() if not isinstance(value, str)}
         self.log(dict(scores))

@@ -130,6 +130,7 @@ class Run:
         longest = family.inputs.max_seconds
         self.cuts.keep_trainable(family.labels, data.max_skip_ratio, source, data.no_speech, longest)
         self.cuts.keep_short(data.max_seconds)
+        self.cuts.keep_brief(family.labels, data.max_tokens)
         self.base, self.base_weights = family.digest(model), digest_weights(model, family.extras)
         self.batches_type: Callable[..., CutBatches] = CutBatches
         self.trainer_type: Callable[..., PlanTrainer] = PlanTrainer

@@ -13,7 +13,7 @@ from tiny import save_tiny, tiny_model, tiny_processor
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from egrecho_inner.errors import ModelError
+from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.loading import (
     is_multilingual,
     load_model,
@@ -235,3 +235,18 @@ def test_english_only_models_are_known_by_their_size_where_they_do_not_say_so(
     named = {} if flag is None else {"is_multilingual": flag}
     model = SimpleNamespace(config=SimpleNamespace(vocab_size=rows), generation_config=SimpleNamespace(**named))
     assert is_multilingual(model) is expected
+
+
+def test_the_kernel_of_attention_is_a_choice_and_changes_nothing(whole: Path) -> None:
+    features, ids = torch.randn(2, 80, 300), torch.full((2, 4), 5)
+    mask = torch.ones(2, 300, dtype=torch.long)
+    mask[1, 180:] = 0
+    found = {}
+    for kernel in ("sdpa", "eager"):
+        model = start_model(ModelOptions(str(whole), attention=kernel), tiny_processor(), 0).eval()
+        assert model.config._attn_implementation == kernel
+        with torch.no_grad():
+            found[kernel] = model(features, attention_mask=mask, decoder_input_ids=ids).logits
+    torch.testing.assert_close(found["sdpa"], found["eager"], atol=2e-5, rtol=1e-4)
+    with pytest.raises(ConfigError, match=r"^attention flash_attention_2 does not work here: .*; take sdpa$"):
+        load_model(str(whole), attn_implementation="flash_attention_2")

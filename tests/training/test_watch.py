@@ -80,6 +80,8 @@ def test_log_lines_are_words_with_units_and_without_false_figures(
         r"trained for \d+\.\d s, evaluations and checkpoints included, [\d.]+ steps/s, mean loss", lines[-1]
     )
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    named = {"eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+    assert any(named <= row.keys() and row["eval_steps_per_second"] > 0 for row in rows)
     assert not any("train_samples_per_second" in row or "mfu" in row for row in rows)  # nothing known of a CPU's peak
 
 

@@ -156,6 +156,20 @@ class CutList:
         if not len(self.kept):
             raise ConfigError(f"data.max_seconds {max_seconds:g} leaves no cut; raise it")
 
+    def keep_brief(self, labels: Texts, max_tokens: int | None) -> None:
+        """Keep cuts whose text has at most so many tokens, by choice: they are not counted as skips.
+
+        Args:
+            labels: Makes the targets.
+            max_tokens: Special tokens included; None keeps all.
+        """
+        if max_tokens is None:
+            return
+        too_long = np.concatenate([find_too_long(index, labels, self.source, max_tokens) for index in self.indexes])
+        self.kept = self.kept[~too_long[self.kept]]
+        if not len(self.kept):
+            raise ConfigError(f"data.max_tokens {max_tokens} leaves no cut; raise it")
+
     def draw(self, limit: int | None, seed: int) -> None:
         """Keep at most `limit` cuts, drawn once."""
         if limit is not None and limit < len(self.kept):
@@ -166,14 +180,15 @@ class CutList:
         return ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items()) or "none left out"
 
 
-def find_too_long(index: CutIndex, labels: Texts, source: Source) -> np.ndarray:
-    """Find the cuts whose text does not fit the decoder (N,).
+def find_too_long(index: CutIndex, labels: Texts, source: Source, limit: int | None = None) -> np.ndarray:
+    """Find the cuts whose text does not fit the decoder, or has more tokens than a limit (N,).
 
     Most texts are too short for that, whatever the tokenizer. The tokens of the others are counted once, by the first
     process that asks, and kept with the index: a million of them take minutes.
     """
     found = np.zeros(len(index), dtype=bool)
-    long = np.flatnonzero(getattr(index, f"{TEXTS[source]}_bytes") > labels.always_fits)
+    always_fits = labels.always_fits if limit is None else labels.always_fits - labels.max_tokens + limit
+    long = np.flatnonzero(getattr(index, f"{TEXTS[source]}_bytes") > always_fits)
     if not len(long):
         return found
 
@@ -182,7 +197,8 @@ def find_too_long(index: CutIndex, labels: Texts, source: Source) -> np.ndarray:
             logger.info("counting the tokens of %s long texts of %s, once", f"{len(long):,}", index.path)
         return np.array([count_tokens(cut, labels, source) for cut in index.select(long)], dtype=np.int32)
 
-    found[long] = index.remembered(f"{TEXTS[source]}_tokens-{labels.digest()}", count) > labels.max_tokens
+    name = f"{TEXTS[source]}_tokens-{labels.digest()}" + (f"-{limit}" if limit is not None else "")
+    found[long] = index.remembered(name, count) > (labels.max_tokens if limit is None else limit)
     return found
 
 

@@ -33,6 +33,8 @@ class DataOptions(Options, group="data"):
     """What the text is: a transcript or an English translation."""
     max_seconds: PositiveFloat = 30.0
     """Train on cuts up to this length only, by choice; what Whisper's 30 s forbid is counted as skipped."""
+    max_tokens: PositiveInt | None = None
+    """Train on cuts with at most this many label tokens only, by choice; what the decoder's 448 forbid is skipped."""
     max_skip_ratio: ClosedUnitInterval = 0.01
     """Share of training cuts that may be unusable (over 30 s, over 448 tokens, without text or language, broken audio)
     before it is an error."""
@@ -204,6 +206,8 @@ class RuleOptions(Options, group="rules"):
     """Of the text; 2.4 is where Whisper itself would decode again."""
     max_no_speech: ClosedUnitInterval | None = None
     """Probability of silence, of texts that are not empty."""
+    max_tokens: PositiveInt | None = None
+    """Of the teacher's text, special tokens apart; 128 is what published student models were trained with."""
     min_characters_per_second: NonNegativeFloat | None = None
     max_characters_per_second: PositiveFloat | None = None
     languages: list[str] | None = None

@@ -114,6 +114,7 @@ def make_rules(options: RuleOptions) -> list[Rule]:
         *unless("truncated", options.truncated, lambda cut: cut.of("truncated")),
         *unless("looped", options.looped, lambda cut: cut.of("looped")),
         *unless("empty", options.empty, lambda cut: not cut.of("text").strip()),
+        *bounds("tokens", None, options.max_tokens, lambda cut: cut.of("tokens")),
         *bounds("avg_logprob", options.min_avg_logprob, None, lambda cut: cut.of("avg_logprob")),
         *bounds("compression_ratio", None, options.max_compression_ratio, lambda cut: cut.of("compression_ratio")),
         *bounds(

@@ -171,6 +171,18 @@ def test_what_cannot_be_trained_on_is_left_out_counted_and_limited(tmp_path) -> 
         cuts.keep_short(0.01)
 
 
+def test_cuts_with_more_tokens_than_a_limit_are_left_out_by_choice(tmp_path) -> None:
+    texts = ["one", "a" * 20, "a" * 21, "é" * 10, "é" * 11]  # a token is a byte here, five more are special
+    cuts = CutList(write(tmp_path / "cuts.jsonl", lined_up(tmp_path, [1.0] * 5, texts)))
+    cuts.keep_trainable(LABELS, max_skip_ratio=0.0)
+    cuts.keep_brief(LABELS, None)
+    assert len(cuts) == 5
+    cuts.keep_brief(LABELS, 25)
+    assert [cuts[i].id for i in range(len(cuts))] == ["c0", "c1", "c3"] and not cuts.left_out
+    with pytest.raises(ConfigError, match=r"data.max_tokens 6 leaves no cut"):
+        cuts.keep_brief(LABELS, 6)
+
+
 def test_no_cut_left_is_an_error_whatever_the_limit(tmp_path) -> None:
     path = write(tmp_path / "cuts.jsonl", lined_up(tmp_path, [31.0], ["one"]))
     with pytest.raises(DataError, match="1 of 1 training cuts cannot be used"):
