@@ -120,3 +120,25 @@ def settings_for(work: Path, **more: Any) -> Settings:
     """Return settings for tests."""
     usual = {"models": {"tiny": "/nowhere/tiny"}, "limits": SMALL, "tensorboard": False, "program": (str(FAKE),)}
     return Settings(**{"work": work, "port": free_port(), **usual, **more})
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def untouched(server: Running) -> None:
+    """Check that nothing is left of a refused request."""
+    assert list((server.settings.work / "incoming").iterdir()) == []
+    known = {job.id for job in server.service.store.newest()}
+    assert {path.name for path in server.settings.jobs.iterdir()} == known
+
+
+def raw(server: Running, request: bytes, wait: float = 5) -> bytes:
+    """Send bytes and return what comes back."""
+    with socket.create_connection(("127.0.0.1", server.settings.port), timeout=wait) as connection:
+        connection.sendall(request)
+        received = b""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while block := connection.recv(65536):
+                received += block
+        return received
