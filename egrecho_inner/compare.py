@@ -20,6 +20,7 @@ from egrecho_inner.results.comparison import Comparison, compare_results
 from egrecho_inner.results.errs import UNITS, inline
 from egrecho_inner.results.folder import ResultFolder, read_result
 from egrecho_inner.text.alignment import align, tokenize
+from egrecho_inner.text.normalize import load_normalizer
 from egrecho_inner.text.scoring import percent
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def compare(
     seed: Seed = 0,
     top: NonNegativeInt = 10,
     json: bool = False,
+    normalizer_file: str = "",
 ) -> None:
     """Compare result B with result A: better, worse, or within noise.
 
@@ -48,7 +50,11 @@ def compare(
         seed: Seed of the draws; same seed, same answer.
         top: How many of the most changed utterances to show.
         json: Print one JSON object instead of text.
+        normalizer_file: Python file with a function normalize(text) or normalize(text, language), used instead; on the
+            command line only, for it is run.
     """
+    if normalizer_file:
+        normalizer = load_normalizer(normalizer_file, normalizer or "auto")
     first, second = read_result(a), read_result(b)
     comparison = compare_results(
         first,
@@ -67,6 +73,7 @@ def compare(
 
 
 compare.positional = ["a", "b"]
+compare.command_line_only = ["normalizer_file"]
 
 
 def report(comparison: Comparison, top: int) -> Iterator[str]:

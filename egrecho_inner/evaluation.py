@@ -25,7 +25,7 @@ from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.errors import ModelError
 from egrecho_inner.text.languages import language_code
-from egrecho_inner.text.normalize import get_normalizer
+from egrecho_inner.text.normalize import get_normalizer, load_normalizer
 from egrecho_inner.text.scoring import percent
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def evaluate(
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     limit: PositiveInt | None = None,
     overwrite: bool = False,
+    normalizer_file: str = "",
 ) -> None:
     """Decode test sets with a Whisper model and score them.
 
@@ -61,6 +62,8 @@ def evaluate(
         dtype: Type of the weights; auto is float16 on a GPU, float32 elsewhere.
         limit: Take the first so many cuts of each set.
         overwrite: Decode again what was decoded before.
+        normalizer_file: Python file with a function normalize(text) or normalize(text, language), used instead; on the
+            command line only, for it is run.
     """
     from transformers.utils import logging as transformers_logging
 
@@ -72,7 +75,9 @@ def evaluate(
     from egrecho_inner.training.checkpoints.card import note_evaluations
 
     transformers_logging.disable_progress_bar()
-    if normalizer != "auto":
+    if normalizer_file:
+        normalizer = load_normalizer(normalizer_file, normalizer)
+    elif normalizer != "auto":
         get_normalizer(normalizer)
     sets = open_sets(cuts)
     n_mels = check_model(model)
@@ -97,6 +102,7 @@ def evaluate(
 
 
 evaluate.positional = ["model"]
+evaluate.command_line_only = ["normalizer_file"]
 
 
 def open_sets(cuts: list[str] | str) -> dict[str, CutIndex]:

@@ -22,6 +22,7 @@ from egrecho_inner.results.comparison import Comparison, compare_scored, in_orde
 from egrecho_inner.results.folder import read_result
 from egrecho_inner.results.rescored import Rescored, rescore
 from egrecho_inner.text.bootstrap import bootstrap_interval
+from egrecho_inner.text.normalize import load_normalizer
 from egrecho_inner.text.scoring import REF, percent
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def report_scores(
     utterances: PositiveInt = 300,
     audio: NonNegativeInt = 40,
     audio_mb: NonNegativeFloat = 1.2,
+    normalizer_file: str = "",
 ) -> None:
     """Show the errors of a result on one HTML page, the worst utterances first, with their sound.
 
@@ -49,7 +51,10 @@ def report_scores(
         utterances: To show at most.
         audio: Players at most.
         audio_mb: Megabytes of all players together.
+        normalizer_file: The Python file that the result was scored with, if it was; on the command line only.
     """
+    if normalizer_file:
+        load_normalizer(normalizer_file)
     from egrecho_inner.report.page import write_page
     from egrecho_inner.report.score_page import ScoreReport, score_page
 
@@ -69,6 +74,7 @@ def report_scores(
 
 
 report_scores.positional = ["result"]
+report_scores.command_line_only = ["normalizer_file"]
 
 
 def compare_with(scored: Rescored, folder: str) -> Comparison:

@@ -25,7 +25,7 @@ from egrecho_inner.results.rescored import normalize_rows
 from egrecho_inner.results.wide import Published, read_published, wide_table
 from egrecho_inner.runtime.files import write_text
 from egrecho_inner.text.bootstrap import bootstrap_interval
-from egrecho_inner.text.normalize import default_metric
+from egrecho_inner.text.normalize import default_metric, load_normalizer
 from egrecho_inner.text.scoring import Score, score
 
 HEADS = ["set", "model", "M params", "WER %", "95 %", "raw", "CER %", "raw", "RTF", "x faster"]
@@ -39,6 +39,7 @@ def side_by_side(
     wide: bool = False,
     published: str | None = None,
     out: str | None = None,
+    normalizer_file: str = "",
 ) -> None:
     """Print one table of several models on the same sets.
 
@@ -48,7 +49,11 @@ def side_by_side(
         wide: A line for each model and a column for each set, with macro and pooled average.
         published: Table of published figures to put below, marked as theirs; with it the table is wide.
         out: Markdown file to write the table to.
+        normalizer_file: Python file with a function normalize(text) or normalize(text, language), used instead; on the
+            command line only, for it is run.
     """
+    if normalizer_file:
+        normalizer = load_normalizer(normalizer_file, normalizer)
     named = [parse_named(word, "results", "NAME=DIR, DIR written by egrecho eval") for word in results]
     figures = None if published is None else read_published(published)
     models = {name: read_sets(folder) for name, folder in named}
@@ -59,6 +64,7 @@ def side_by_side(
 
 
 side_by_side.positional = ["results"]
+side_by_side.command_line_only = ["normalizer_file"]
 
 
 def wide_lines(models: Mapping[str, Sets], normalizer: str, figures: Published | None) -> str:

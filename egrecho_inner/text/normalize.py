@@ -13,8 +13,10 @@ Left out: number words outside English.
 
 import difflib
 import functools
+import hashlib
 import importlib.metadata
 import importlib.resources
+import inspect
 import itertools
 import json
 import logging
@@ -22,7 +24,9 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from egrecho_inner.errors import ConfigError, MachineError
 from egrecho_inner.text.languages import NO_SPACE_LANGUAGES
@@ -67,10 +71,13 @@ def get_normalizer(name: str, language: str | None = None) -> Normalizer:
         name: One of `NORMALIZERS`.
         language: ISO code; `marks-preserving` lower-cases Turkish and Azerbaijani by their own rule.
     """
+    if name in _OWN:
+        return Normalizer(name, _OWN[name].version, language, partial(_OWN[name].function, language))
     if name not in NORMALIZERS:
         near = difflib.get_close_matches(name, NORMALIZERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"normalizer: {name!r} is not known; expected one of {', '.join(NORMALIZERS)}{hint}")
+        known = f"expected one of {', '.join(NORMALIZERS)}, or a file of your own to --normalizer_file"
+        raise ConfigError(f"normalizer: {name!r} is not known; {known}{hint}")
     if name in ("whisper-english", "open-asr-leaderboard-rules") and language not in (None, "en"):
         logging.getLogger(__name__).warning(
             "normaliser %s is for English and drops diacritics; for language %s take %s",
@@ -78,6 +85,61 @@ def get_normalizer(name: str, language: str | None = None) -> Normalizer:
         )
     version, function = _build(name, language)
     return Normalizer(name, version, language, function)
+
+
+class OwnNormalizer(NamedTuple):
+    """A user's function out of a file."""
+
+    path: str
+    version: str
+    """The file's digest: a result names the very text of the function."""
+    function: Callable[[str | None, str], str]
+    """Takes the language's code and the text."""
+
+
+_OWN: dict[str, OwnNormalizer] = {}
+
+
+def load_normalizer(path: str, asked: str = "auto") -> str:
+    """Run a user's Python file and return the name of its normaliser, which is the file's.
+
+    The file has a function `normalize(text)` or `normalize(text, language)`; the language is Whisper's code, or None.
+
+    Args:
+        path: Of the file, from the command line: it is run.
+        asked: The normaliser that is asked for beside it; only auto agrees with a file.
+
+    Raises:
+        ConfigError: No such file, it fails, has no such function, or another normaliser is asked for, too.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"{path} does not exist; --normalizer_file is a Python file with a function normalize(text)")
+    if asked not in ("auto", file.stem):
+        raise ConfigError(f"--normalizer {asked} and --normalizer_file {path}: give one of them")
+    if file.stem in (*NORMALIZERS, "auto"):
+        raise ConfigError(f"{path}: {file.stem} is a normaliser of egrecho's; give the file another name")
+    content = file.read_bytes()
+    module = {"__name__": f"egrecho_normalizer_{file.stem}", "__file__": str(file)}
+    try:
+        exec(compile(content, str(file), "exec"), module)  # the user's own file, named on the command line
+        function = module["normalize"]
+        takes_language = len(inspect.signature(function).parameters) > 1
+    except Exception as error:
+        reason = (
+            "has no function normalize(text)" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        )
+        raise ConfigError(f"{path} fails as a normaliser: {reason}") from error
+
+    def call(language: str | None, text: str) -> str:
+        found = function(text, language) if takes_language else function(text)
+        if not isinstance(found, str):
+            raise ConfigError(f"{path}: normalize({text!r}) is {found!r}; expected a string")
+        return found
+
+    _OWN[file.stem] = OwnNormalizer(str(file.resolve()), f"sha256 {hashlib.sha256(content).hexdigest()[:12]}", call)
+    get_normalizer.cache_clear()
+    return file.stem
 
 
 def default_normalizer(language: str | None) -> str:

@@ -4,6 +4,7 @@ import importlib.resources
 import json
 import pickle
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,13 @@ from transformers.models.whisper.english_normalizer import BasicTextNormalizer, 
 from whisper_normalizer.english import EnglishTextNormalizer as OtherEnglishNormalizer
 
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.text.normalize import NORMALIZERS, default_metric, default_normalizer, get_normalizer
+from egrecho_inner.text.normalize import (
+    NORMALIZERS,
+    default_metric,
+    default_normalizer,
+    get_normalizer,
+    load_normalizer,
+)
 
 ENGLISH = [
     "Mr. Brown's colour-blind friend won't pay $20 million, will he?",
@@ -158,3 +165,40 @@ def test_the_leaderboards_rules_do_not_claim_to_be_its_normaliser() -> None:
 def test_a_normaliser_can_go_to_another_process() -> None:
     normalizer = get_normalizer("marks-preserving", "tr")
     assert pickle.loads(pickle.dumps(normalizer))("I") == normalizer("I") == "ı"
+
+
+def test_a_file_of_ones_own_is_a_normaliser_with_its_digest(tmp_path: Path) -> None:
+    plain, knows = tmp_path / "mine.py", tmp_path / "ours.py"
+    plain.write_text("def normalize(text):\n    return text.replace('colour', 'color').lower()\n")
+    knows.write_text("def normalize(text, language):\n    return f'{language} {text}'\n")
+    assert get_normalizer(load_normalizer(str(plain)), "en")("Colour colour") == "colour color"
+    first = get_normalizer("mine").version
+    assert first.startswith("sha256 ") and get_normalizer(load_normalizer(str(knows)), "vi")("x") == "vi x"
+    plain.write_text("def normalize(text):\n    return text\n")
+    load_normalizer(str(plain), "mine")
+    assert get_normalizer("mine").version != first and get_normalizer("mine")("Colour") == "Colour"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "asked", "message"),
+    [
+        ("mine", "def normalise(text): return text", "auto", "has no function normalize"),
+        ("mine", "import nothing_like_this", "auto", "ModuleNotFoundError"),
+        ("mine", "def normalize(text): return text", "whisper-basic", "give one of them"),
+        ("whisper-basic", "def normalize(text): return text", "auto", "another name"),
+    ],
+)
+def test_a_file_that_is_no_normaliser_is_refused(
+    tmp_path: Path, name: str, content: str, asked: str, message: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_normalizer(str(tmp_path / f"{name}.py"), asked)
+    with pytest.raises(ConfigError, match="does not exist; --normalizer_file is"):
+        load_normalizer(str(tmp_path / "gone.py"))
+
+
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "words.py").write_text("def normalize(text): return text.split()")
+    with pytest.raises(ConfigError, match=r"normalize\('a b'\) is \['a', 'b'\]; expected a string"):
+        get_normalizer(load_normalizer(str(tmp_path / "words.py")))("a b")
