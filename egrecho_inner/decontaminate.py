@@ -10,6 +10,8 @@ drop with its set and the words.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.errors import ConfigError
@@ -36,7 +38,7 @@ def decontaminate(
         jobs: Processes on this machine.
         executor: `processes`, `local` (Dask on this machine) or the address of a Dask scheduler.
     """
-    from egrecho_inner.data.cuts.contamination import STAGE, VERSION, check_rows, runs_of
+    from egrecho_inner.data.cuts.contamination import STAGE, VERSION, check_rows, runs_of, save_runs
     from egrecho_inner.data.cuts.fields import reference_of
     from egrecho_inner.data.cuts.index import CutIndex
     from egrecho_inner.data.cuts.line_pass import run_pass
@@ -49,8 +51,12 @@ def decontaminate(
     for name, path in against.items():
         runs[name], counts = runs_of((reference_of(cut).text or "" for cut in CutIndex(path)), ngram, shortest)
         print(f"{name}: {', '.join(f'{number:,} texts {how}' for how, number in sorted(counts.items()))}")
-    settings = {"version": VERSION, "ngram": ngram, "shortest": shortest, "runs": runs}
+    place = Path(out).absolute()
+    file = place.with_name(f".{place.name}.runs.npz")
+    digest = save_runs(file, runs)
+    settings = {"version": VERSION, "ngram": ngram, "shortest": shortest, "runs": str(file), "digest": digest}
     done = run_pass(STAGE, cuts, out, check_rows, settings, jobs, executor)
+    file.unlink()
     if done is None:
         print(f"{out}: already done")
     else:

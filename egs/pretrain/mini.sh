@@ -34,7 +34,7 @@ work=$exp/data
 mkdir -p "$work"
 
 speech() {
-  python egs/mini/local/make_corpus.py --out "$data/eval" --group source --train 0 --val 60 --test 300 --digits 0.7 \
+  python egs/mini/local/make_corpus.py --out "$data/eval" --group source --train 10 --val 60 --test 300 --digits 0.7 \
     --seed 11 --jobs "$jobs"
   bash prepare.sh --data_root "$data/eval" --prefix web_mini --perturb_speed false --features none --jobs "$jobs"
   python egs/pretrain/local/make_web.py --out "$data/languages" --test "$data/eval/test/text" --documents 40 \
