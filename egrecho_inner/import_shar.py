@@ -37,7 +37,8 @@ def import_shar(shar: str, out: str) -> None:
         out: Manifest to write; the audio goes to a folder `audio` beside it, in a folder for each thousand.
     """
     from egrecho_inner.data.cuts.index import check_unique_over
-    from egrecho_inner.data.sources.shar import ShardIndex, find_shards, read_shard
+    from egrecho_inner.data.sources.shar import find_shards, read_shard
+    from egrecho_inner.data.sources.shard_index import ShardIndex
 
     place, shards = Path(out), find_shards(shar)
     check_unique_over([ShardIndex(shard) for shard in shards])  # and that every line may be read, before any work

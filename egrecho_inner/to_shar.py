@@ -4,7 +4,8 @@
     egrecho to-shar data/fbank_whisper80/mine_cuts_train.jsonl.gz data/shar/train --shard_size 500
 
 For sets of millions of small files, which file systems and object stores are slow at. Everything on a cut travels with
-it, the teacher's text too. `egrecho import-shar` makes plain files and a manifest of it again.
+it, the teacher's text too. `OUT.index` beside it has what training must know of cuts before it reads one; copy both.
+`egrecho import-shar` makes plain files and a manifest of it again.
 """
 
 import json
@@ -29,6 +30,8 @@ def to_shar(cuts: str, out: str, audio: Literal["flac", "wav"] = "flac", shard_s
     from lhotse import CutSet
 
     from egrecho_inner.data.cuts.index import CutIndex
+    from egrecho_inner.data.sources.shar import find_shards
+    from egrecho_inner.data.sources.shard_index import ShardIndex
 
     place, index = Path(out), CutIndex(cuts)
     marker = place.with_name(f"{place.name}.json")  # inside, Lhotse would take it for a field of the cuts
@@ -40,7 +43,10 @@ def to_shar(cuts: str, out: str, audio: Literal["flac", "wav"] = "flac", shard_s
     with working_folder(place) as working:
         CutSet(index).to_shar(working, fields={"recording": audio}, shard_size=shard_size)
         write_json(marker, {"digest": index.digest, "cuts": len(index)})
-    print(f"{out}: {len(index):,} cuts in {len(list(place.glob('cuts.*')))} shards")
+    shards = find_shards(place)
+    for shard in shards:
+        ShardIndex(shard).write()
+    print(f"{out}: {len(index):,} cuts in {len(shards)} shards")
 
 
 to_shar.positional = ["cuts", "out"]

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,8 +32,8 @@ class Batch(NamedTuple):
     """What one process works on at once."""
 
     epoch: int
-    positions: np.ndarray | list[Any]
-    """Of the cuts, in the plan's list (B,); or the cuts themselves, from a stream."""
+    positions: np.ndarray
+    """Of the cuts, in the plan's list (B,)."""
     padded: bool
     """Whether it is padded to 30 s."""
     state: dict[str, int] | None = None
@@ -88,30 +88,14 @@ class BatchPlan:
             spare = len(order) % (self.options.batch_size * group)
             if spare < group:  # too few for one cut each: they wait for the next epoch's draw
                 order = np.delete(order, rng.choice(len(order), spare, replace=False))
-            parts = divide_last(np.split(order, self._cut(costs[order])[:-1]), group)
+            parts = divide_last(np.split(order, cut_batches(costs[order], self.options)[:-1]), group)
         else:
-            parts = halve_largest(np.split(order, self._cut(costs[order])[:-1]), group, rng)
+            parts = halve_largest(np.split(order, cut_batches(costs[order], self.options)[:-1]), group, rng)
         batches = [Batch(epoch, part, bool(padded[part].any())) for part in parts]
         steps = [batches[begin : begin + group] for begin in range(0, len(batches), group)]
         if self.options.short_first and epoch == 0:
             return steps
         return [steps[i] for i in rng.permutation(len(steps))]
-
-    def _cut(self, costs: np.ndarray) -> list[int]:
-        """Return where batches end in costs that grow but for jitter (N,)."""
-        n, options = len(costs), self.options
-        if options.batch_size is not None:
-            return [*range(options.batch_size, n, options.batch_size), n]
-        if options.quadratic_duration:
-            costs = costs + costs**2 / options.quadratic_duration
-        limit, ends, begin = options.max_duration, [], 0
-        while begin < n:
-            most = max(int(limit / max(costs[begin] * (1 - 2 * JITTER), 1e-3)) + 1, 1)
-            longest = np.maximum.accumulate(costs[begin : begin + most])
-            fits = longest * np.arange(1, len(longest) + 1) <= limit
-            begin += max(int(fits.sum()), 1)  # one cut longer than the limit still makes a batch
-            ends.append(begin)
-        return ends
 
     def steps_per_epoch(self, epoch: int = 0) -> int:
         """Return the optimizer steps of an epoch."""
@@ -178,6 +162,23 @@ class BatchPlan:
         batches = [batch for step in self.steps_of(epoch) for batch in step]
         total = sum(map(self.padded_seconds, batches))
         return 1 - sum(float(self.durations[batch.positions].sum()) for batch in batches) / total
+
+
+def cut_batches(costs: np.ndarray, options: BatchOptions) -> list[int]:
+    """Return where batches end in costs that grow but for jitter (N,)."""
+    n = len(costs)
+    if options.batch_size is not None:
+        return [*range(options.batch_size, n, options.batch_size), n]
+    if options.quadratic_duration:
+        costs = costs + costs**2 / options.quadratic_duration
+    limit, ends, begin = options.max_duration, [], 0
+    while begin < n:
+        most = max(int(limit / max(costs[begin] * (1 - 2 * JITTER), 1e-3)) + 1, 1)
+        longest = np.maximum.accumulate(costs[begin : begin + most])
+        fits = longest * np.arange(1, len(longest) + 1) <= limit
+        begin += max(int(fits.sum()), 1)  # one cut longer than the limit still makes a batch
+        ends.append(begin)
+    return ends
 
 
 def divide_last(batches: list[np.ndarray], group: int) -> list[np.ndarray]:

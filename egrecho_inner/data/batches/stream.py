@@ -1,37 +1,42 @@
-"""Lhotse Shar folders as training data: tar files read from front to back, for sets too large for single files.
+"""Lhotse Shar folders as training data: shards of some hundred cuts, for sets too large for single files.
 
 In: folders with `cuts.*.jsonl.gz` and `recording.*.tar` (`egrecho to-shar`). Out: what `CutList` and `BatchPlan` are to
-manifests: `CutStream` knows lengths and texts from the cuts' lines, `StreamPlan` asks Lhotse's DynamicBucketingSampler
-for batches. Shards are shuffled anew in every epoch, cuts within a buffer. A batch carries the sampler's state, which
-goes into the checkpoint; a resumed run passes over the epoch's batches up to there, at the speed of reading. There is
-no last step: `train.max_steps` ends a run. Every process reads all shards and keeps its own batches.
+manifests. `CutStream` knows lengths and texts from the shards' indexes and reads a cut by its position. `StreamPlan`
+deals the shards of an epoch out to the processes, in another order each time; a process puts the cuts of some shards
+(about ten thousand cuts) together into batches, then goes on to the next. So each process reads its part of the bytes,
+from few files at a time, in its loader's workers; every cut comes once an epoch over all processes.
+Where a run stands is a number of batches: shards before it are passed over by their counts, without reading them. There
+is no last step: `train.max_steps` ends a run, and a process that is through with its part begins the next epoch.
 """
 
 import hashlib
 import math
-import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.dataset import DynamicBucketingSampler
 
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import BatchOptions
-from egrecho_inner.data.batches.plan import Batch
+from egrecho_inner.data.batches.plan import JITTER, Batch, cut_batches
 from egrecho_inner.data.cuts.index import check_unique_over
-from egrecho_inner.data.sources.shar import ShardIndex, find_shards, read_shard
-from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.data.sources.shar import find_shards
+from egrecho_inner.data.sources.shard_index import ShardIndex, ShardReader
+from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.text.constants import WINDOW_SECONDS
 
-BUFFER = 10_000
-"""Cuts that wait to be put together, with their audio: what is shuffled, and what memory must hold."""
+TOGETHER = 10_000
+"""Cuts that batches are made of at a time: enough to find some of like length, few enough to be in few files."""
+OPEN_SHARDS = 48
+"""Whose lines a process holds, about 1 MB each: those of some blocks, since workers are ahead of each other."""
+EVEN = 8
+"""Blocks for each process from which on they are dealt out as they are, without dividing them to be even."""
 
 
 class CutStream(CutList):
-    """The cuts of Shar folders. A plan hands over the cuts themselves: indexed by one, it returns it.
+    """The cuts of Shar folders, read by position.
 
     Raises:
         DataError: A folder has no shards, some are missing, or two cuts have the same id.
@@ -41,36 +46,31 @@ class CutStream(CutList):
         self.indexes = [ShardIndex(shard) for folder in folders for shard in find_shards(folder)]
         check_unique_over(self.indexes)
         self.key = "data.train"
+        self.readers: dict[int, ShardReader] = {}
         self.keep_all()
 
-    def __getitem__(self, position: int | Cut) -> Cut:
-        return position if isinstance(position, Cut) else super().__getitem__(position)
+    def __getitem__(self, position: int) -> Cut:
+        where = int(self.kept[position])
+        part = int(np.searchsorted(self.starts, where, side="right")) - 1
+        reader = self.readers.pop(part, None) or ShardReader(self.indexes[part])
+        self.readers[part] = reader  # the last one in the dict is the last one used
+        while len(self.readers) > OPEN_SHARDS:
+            del self.readers[next(iter(self.readers))]
+        return reader[where - int(self.starts[part])]
 
     @property
     def digest(self) -> str:
         """One hash over all shards."""
         return hashlib.sha256("".join(sorted(index.digest for index in self.indexes)).encode()).hexdigest()
 
-    def read(self, seed: int) -> CutSet:
-        """Read the kept cuts with their audio, shard by shard in an order drawn by a seed."""
-        return CutSet(KeptCuts(self, seed))
 
+class Block(NamedTuple):
+    """Shards whose cuts are put together."""
 
-class KeptCuts:
-    """The kept cuts of a stream, read anew by every iteration."""
-
-    def __init__(self, stream: CutStream, seed: int):
-        self.indexes, self.seed = stream.indexes, seed
-        self.kept = np.zeros(int(stream.starts[-1]), dtype=bool)
-        self.kept[stream.kept] = True
-        self.starts = stream.starts
-
-    def __iter__(self) -> Iterator[Cut]:
-        order = list(range(len(self.indexes)))
-        random.Random(self.seed).shuffle(order)
-        for place in order:
-            kept = self.kept[self.starts[place] :]
-            yield from (cut for within, cut in enumerate(read_shard(self.indexes[place].shard)) if kept[within])
+    shards: np.ndarray
+    piece: int = 0
+    """Of its cuts every n-th is taken, from this one on, where there are fewer blocks than processes."""
+    pieces: int = 1
 
 
 class StreamPlan:
@@ -83,7 +83,7 @@ class StreamPlan:
         world_size: Processes.
         accumulation: Batches per process and optimizer step.
         padded_share: Share of cuts padded to 30 s; all or none here.
-        state: Of the sampler, from a checkpoint.
+        state: Of a checkpoint: how many batches all processes have taken.
     """
 
     def __init__(
@@ -100,52 +100,67 @@ class StreamPlan:
             raise ConfigError("window mixed wants a manifest; from Shar folders take window longest or 30s")
         if options.short_first:
             raise ConfigError("batch.short_first wants a manifest; Shar folders are read in their own order")
+        if len(cuts) < world_size:
+            raise DataError(f"{len(cuts)} cuts are too few for {world_size} processes; use fewer, or give more data")
         self.cuts, self.options, self.seed, self.world_size = cuts, options, seed, world_size
         self.padded, self.state = padded_share == 1.0, state
-        seconds = np.full(len(cuts), WINDOW_SECONDS) if self.padded else cuts.durations
-        batches = len(cuts) / options.batch_size if options.batch_size else seconds.sum() / options.max_duration
+        self.edges = np.searchsorted(cuts.kept, cuts.starts)
+        self.seconds = np.full(len(cuts), WINDOW_SECONDS) if self.padded else cuts.durations
+        batches = len(cuts) / options.batch_size if options.batch_size else self.seconds.sum() / options.max_duration
         self.steps = max(math.ceil(batches / world_size / accumulation), 1)
 
-    def sampler(self, rank: int, epoch: int) -> DynamicBucketingSampler:
-        """Make Lhotse's sampler of an epoch."""
-        options, seconds = self.options, self.cuts.durations
-        most = options.batch_size
-        if self.padded and most is None:
-            most = max(int(options.max_duration / WINDOW_SECONDS), 1)
-        sampler = DynamicBucketingSampler(
-            self.cuts.read(self.seed + epoch),
-            max_duration=None if most else options.max_duration,
-            max_cuts=most,
-            quadratic_duration=None if most else options.quadratic_duration,
-            duration_bins=duration_bins(seconds),
-            buffer_size=BUFFER,
-            shuffle=True,
-            seed=self.seed,
-            world_size=self.world_size,
-            rank=rank,
-        )
-        sampler.set_epoch(epoch)
-        return sampler
+    def blocks(self, epoch: int) -> list[Block]:
+        """Return the blocks of an epoch, which together hold every cut once."""
+        counts = np.diff(self.edges)
+        order = np.random.default_rng([self.seed, epoch]).permutation(np.flatnonzero(counts))
+        counts = counts[order]
+        wanted = max(min(TOGETHER, int(counts.sum()) // self.world_size), 1)
+        number = (np.cumsum(counts) - counts) // wanted
+        whole = np.split(order, np.flatnonzero(np.diff(number)) + 1)
+        if len(whole) >= EVEN * self.world_size:
+            return [Block(shards) for shards in whole]
+        pieces = self.world_size // math.gcd(len(whole), self.world_size)
+        return [Block(shards, piece, pieces) for shards in whole for piece in range(pieces)]
+
+    def batches_of(self, epoch: int, block: Block) -> list[np.ndarray]:
+        """Return the batches of a block: positions of cuts of like length."""
+        runs = [np.arange(self.edges[shard], self.edges[shard + 1]) for shard in block.shards]
+        positions = np.concatenate(runs)[block.piece :: block.pieces]
+        if not len(positions):
+            return []
+        rng = np.random.default_rng([self.seed, epoch, int(block.shards[0]), block.piece])
+        positions = rng.permutation(positions)
+        costs = self.seconds[positions]
+        order = np.argsort(costs * (1 + rng.uniform(-JITTER, JITTER, len(costs))), kind="stable")
+        parts = np.split(positions[order], cut_batches(costs[order], self.options)[:-1])
+        return [parts[place] for place in rng.permutation(len(parts))]
 
     def batches(self, rank: int = 0, step: int = 0) -> Iterator[Batch]:
         """Yield one process's batches, endlessly, from the state on.
 
         Raises:
-            ModelError: A run is continued whose checkpoint knows of no stream.
+            ModelError: A run is continued whose checkpoint knows of no stream, or of one that was read otherwise.
         """
         if step and self.state is None:
             raise ModelError("the checkpoint was not trained from Shar folders; give its manifests, or another --out")
-        state = self.state or {"epoch": 0, "taken": 0}
-        epoch, passed = state["epoch"], state["taken"] // self.world_size
+        state = self.state or {"taken": 0}
+        if "epoch" in state:
+            raise ModelError("the checkpoint was trained from shards in another order; train again from its weights")
+        taken, epoch = state["taken"] // self.world_size, 0
+        passed = taken
         while True:
-            for number, cuts in enumerate(self.sampler(rank, epoch), 1):
-                if number > passed:
-                    state = {"epoch": epoch, "taken": number * self.world_size}
-                    yield Batch(epoch, list(cuts), self.padded, state)
-            epoch, passed = epoch + 1, 0
+            # another process begins each time, so that none of them has the larger part in every epoch
+            for block in self.blocks(epoch)[(rank + epoch) % self.world_size :: self.world_size]:
+                for part in self.batches_of(epoch, block):
+                    if passed:
+                        passed -= 1
+                        continue
+                    taken += 1
+                    yield Batch(epoch, part, self.padded, {"taken": taken * self.world_size})
+            epoch += 1
 
     def steps_per_epoch(self, epoch: int = 0) -> int:
-        """Refuse: nobody knows before the shards are read.
+        """Refuse: processes do not begin an epoch together.
 
         Raises:
             ConfigError: Always.
@@ -159,7 +174,7 @@ class StreamPlan:
         return step / self.steps
 
     def largest(self) -> None:
-        """Return no batch: a stream cannot be asked for its longest cuts."""
+        """Return no batch: a stream is not searched for its longest cuts."""
 
 
 def open_cuts(train: list[str] | str) -> CutList:
@@ -180,12 +195,3 @@ def open_cuts(train: list[str] | str) -> CutList:
 def is_shar(path: str) -> bool:
     """Tell whether a path is a Shar folder."""
     return Path(path).is_dir()
-
-
-def duration_bins(durations: np.ndarray, buckets: int = 30) -> list[float]:
-    """Return where buckets of equal total duration begin, without the first; never two at one place."""
-    ordered = np.sort(durations)
-    total = np.cumsum(ordered)
-    places = np.searchsorted(total, total[-1] * np.arange(1, buckets) / buckets)
-    bins = np.unique(ordered[np.minimum(places, len(ordered) - 1)])
-    return bins.tolist()

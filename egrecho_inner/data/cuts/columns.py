@@ -111,6 +111,9 @@ def check_unique(ids: np.ndarray, describe: Callable[[int], tuple[str, str]]) ->
     Raises:
         DataError: There are two; the message has both.
     """
+    ordered = np.sort(ids)  # several times faster than the order of the places, which is wanted only for a message
+    if not (ordered[1:] == ordered[:-1]).any():
+        return
     order = np.argsort(ids, kind="stable")
     equal = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
     for second in np.sort(order[equal + 1]).tolist():

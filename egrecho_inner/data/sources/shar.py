@@ -8,23 +8,20 @@ Left out: stored features and arrays; fields of plain values (`NAME.N.jsonl`) ar
 """
 
 import gzip
-import hashlib
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import orjson
 from lhotse import AudioSource, Recording
 from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
-from egrecho_inner.data.cuts.columns import Columns, check_unique, measure
 from egrecho_inner.data.cuts.make import check_line
 from egrecho_inner.errors import DataError
 
@@ -65,42 +62,6 @@ def find_shards(folder: str | Path) -> list[SharFiles]:
     audio = files.pop("recording")
     plain = [paths for paths in files.values() if all(".jsonl" in path.name for path in paths.values())]
     return [SharFiles(cuts[number], audio[number], tuple(paths[number] for paths in plain)) for number in cuts]
-
-
-class ShardIndex:
-    """Lengths, texts and ids of the cuts of one shard, as `CutIndex` has them, read without the audio."""
-
-    def __init__(self, shard: SharFiles):
-        self.shard, self.path = shard, shard.cuts
-        digest, columns = hashlib.sha256(), Columns()
-        for number, line in enumerate(read_raw(self.path), 1):
-            digest.update(line)
-            columns.add(measure(line, self.path, number, in_shar=True))
-        self.languages = columns.languages
-        for name, values in columns.arrays().items():
-            setattr(self, name, values)
-        self.digest = digest.hexdigest()
-        check_unique(columns.arrays()["ids"], lambda position: (f"{self.path}:{position + 1}", self[position].id))
-
-    def __len__(self) -> int:
-        return len(self.durations)
-
-    def __getitem__(self, position: int) -> Cut:
-        """Return one cut without its audio."""
-        return next(self.select([position]))
-
-    def select(self, positions: Iterable[int]) -> Iterator[Cut]:
-        """Yield some cuts without their audio; positions must rise."""
-        wanted = iter(positions)
-        position = next(wanted, None)
-        for number, line in enumerate(read_raw(self.path)):
-            if number == position:
-                yield make_cut(line, f"{self.path}:{number + 1}")
-                position = next(wanted, None)
-
-    def remembered(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Make an array about the cuts; nothing is kept in folders of shards."""
-        return make()
 
 
 def read_shard(shard: SharFiles) -> Iterator[Cut]:

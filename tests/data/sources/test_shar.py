@@ -76,8 +76,9 @@ def refused(shar: Path, tmp_path: Path, match: str) -> None:
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "cuts.jsonl").exists()
     with pytest.raises(DataError, match=match):
-        for _ in islice(StreamPlan(CutStream([str(shar)]), BatchOptions(max_duration=6.0)).batches(), 12):
-            pass
+        cuts = CutStream([str(shar)])
+        for batch in islice(StreamPlan(cuts, BatchOptions(max_duration=6.0)).batches(), 12):
+            assert [cuts[place] for place in batch.positions]
 
 
 @pytest.mark.parametrize("kept", [0, 2, 6])
