@@ -30,6 +30,8 @@ from egrecho_inner.text.scoring import percent
 
 if TYPE_CHECKING:
     from egrecho_inner.data.cuts.index import CutIndex
+    from egrecho_inner.decoding.resumable import Decoded, Decoder
+    from egrecho_inner.results.references import Reference
     from egrecho_inner.results.scores import SetScores
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ def evaluate(
     overwrite: bool = False,
     normalizer_file: str = "",
 ) -> None:
-    """Decode test sets with a Whisper model and score them.
+    """Decode test sets with a Whisper or a speech LLM and score them.
 
     Args:
         model: Model folder or hub id. An adapter is to be merged first (egrecho merge-lora-whisper).
@@ -68,7 +70,8 @@ def evaluate(
     from transformers.utils import logging as transformers_logging
 
     from egrecho_inner.decoding.hypotheses import remove_logs
-    from egrecho_inner.decoding.resumable import Decoder, choose_place, decode_set, processes
+    from egrecho_inner.decoding.resumable import choose_place, decode_set, processes
+    from egrecho_inner.decoding.speech_decoder import default_dtype, make_decoder
     from egrecho_inner.results.folder import write_result
     from egrecho_inner.results.references import read_references
     from egrecho_inner.results.scores import score_set, summarize
@@ -84,7 +87,8 @@ def evaluate(
     language = decode.language and language_code(decode.language)
     references = {name: read_references(index, limit, n_mels, language) for name, index in sets.items()}
     with processes() as (rank, world):
-        decoder = Decoder(model, decode, choose_place(device, dtype, rank, world))
+        place = choose_place(device, default_dtype(model, dtype), rank, world)
+        decoder = make_decoder(model, decode, place)
         written, scored = {}, {}
         for name, index in sets.items():
             folder = Path(out, name) if len(sets) > 1 else Path(out)
@@ -93,6 +97,7 @@ def evaluate(
                 continue
             scored[name] = score_set(references[name], decoded.hypotheses, normalizer, metric)
             written[name] = summarize(scored[name], list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
+            written[name] |= speech_facts(decoder, index, references[name], decoded, normalizer, metric)
             write_result(folder, references[name], decoded.hypotheses, scored[name], written[name])
             remove_logs(folder)
             log_set(name, written[name])
@@ -118,8 +123,9 @@ def open_sets(cuts: list[str] | str) -> dict[str, CutIndex]:
 
 
 def check_model(path: str) -> int:
-    """Refuse what is no Whisper model before anything is loaded; return its mel bins."""
+    """Refuse what is no model before anything is loaded; return its mel bins."""
     from egrecho_inner.model.loading import read_config
+    from egrecho_inner.model.speech_loading import encoder_bins, is_speech_llm
 
     folder = Path(path)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
@@ -130,7 +136,27 @@ def check_model(path: str) -> int:
             f"{path} is an adapter of {base}, not a model; merge it first: "
             f"egrecho merge-lora-whisper --adapter {path} --out MERGED, then --model MERGED"
         )
+    if is_speech_llm(path):
+        return encoder_bins(path)
     return int(read_config(path).num_mel_bins)
+
+
+def speech_facts(
+    decoder: Decoder, cuts: CutIndex, references: list[Reference], decoded: Decoded, normalizer: str, metric: Any
+) -> dict[str, Any]:
+    """Return what a speech LLM's result says beside Whisper's: refusals, and whether it listens."""
+    from egrecho_inner.decoding.speech_decoder import SpeechDecoder, count_refusals, listening
+
+    if not isinstance(decoder, SpeechDecoder):
+        return {}
+    found = listening(decoder, cuts, references, decoded.hypotheses, normalizer, metric)
+    if found:
+        rates = [percent(found[name]) for name in ("audio", "swapped", "silent")]
+        logger.info(
+            "with its own audio %s %%, with another's %s %%, with silence %s %% (%.0f %% of the texts empty); %d cuts",
+            *(*rates, 100 * found["silent_empty"], found["cuts"]),
+        )
+    return {"refused": count_refusals(references, decoded.hypotheses), "listening": found}
 
 
 def log_set(name: str, summary: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ ANY_NUMBER = {"length_penalty", "snr", "decibels", "weights"}
 PLAUSIBLE = {
     "language": "en",
     "languages": "[en]",
+    "template": "{audio} text:",
     "conditions": "[{tag: word, equals: word}]",
     "factors": "[0.9, 1.1]",
     "snr": "[5, 10]",

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from tiny import save_tiny
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     GemmaConfig,
@@ -25,7 +26,6 @@ from transformers import (
 )
 
 from egrecho_inner.model.audio_encoder import AudioEncoder, shape_of
-from tests.tiny import save_tiny
 
 WAVE = {
     "hidden_size": 16,

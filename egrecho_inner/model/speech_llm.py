@@ -106,7 +106,7 @@ class SpeechLlm(nn.Module):
         ends = windows.cumsum(0).tolist()
         return [torch.cat(own[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)]
 
-    def splice(self, ids: Tensor, vectors: list[Tensor], labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def splice(self, ids: Tensor, vectors: list[Tensor], labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Put each utterance's vectors where its AUDIO is.
 
         Args:
@@ -115,7 +115,7 @@ class SpeechLlm(nn.Module):
             labels: (B, L); without them none is learned.
 
         Returns:
-            Embeddings (B, L', E), labels (B, L') and lengths (B,), padded on the right.
+            Embeddings (B, L', E) and labels (B, L'), padded on the right.
         """
         embedded = self.llm.get_input_embeddings()(ids.clamp(min=0))  # (B, L, E)
         labels = torch.full_like(ids, IGNORED) if labels is None else labels
@@ -134,8 +134,7 @@ class SpeechLlm(nn.Module):
             none = targets.new_full((len(own),), IGNORED)
             none[-1:] = targets[place]
             wanted.append(torch.cat([targets[:place], none, targets[place + 1 :]]))
-        lengths = torch.tensor([len(row) for row in rows], device=ids.device)
-        return pad_sequence(rows, True), pad_sequence(wanted, True, IGNORED), lengths
+        return pad_sequence(rows, True), pad_sequence(wanted, True, IGNORED)
 
     def forward(
         self,
@@ -162,7 +161,7 @@ class SpeechLlm(nn.Module):
         if input_features is not None and attention_mask is not None and windows is not None:
             frames = encoder_outputs[0] if encoder_outputs else None
             vectors = self.listen(input_features, attention_mask, windows, frames)
-        embedded, targets, _ = self.splice(input_ids, vectors, labels)
+        embedded, targets = self.splice(input_ids, vectors, labels)
         logits, wanted = self.text_logits(embedded, targets)
         total = nn.functional.cross_entropy(logits, wanted, reduction="sum")
         if not self.training:
@@ -192,7 +191,7 @@ class SpeechLlm(nn.Module):
         was_training = self.llm.training
         self.llm.eval()
         with torch.no_grad(), self.llm.disable_adapter() if hasattr(self.llm, "disable_adapter") else nullcontext():
-            given, targets, _ = self.splice(ids, [embed(words) for words in words_of(labels)], labels)
+            given, targets = self.splice(ids, [embed(words) for words in words_of(labels)], labels)
             teacher, _ = self.text_logits(given, targets)
         self.llm.train(was_training)
         heat = self.loss.temperature

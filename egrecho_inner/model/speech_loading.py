@@ -91,6 +91,12 @@ def is_speech_llm(path: str | Path) -> bool:
         return False
 
 
+def encoder_bins(folder: str) -> int:
+    """Return the mel bins of a folder's encoder; 0 for one that takes waves."""
+    config = read_config(folder)
+    return int(getattr(AutoConfig.from_pretrained(config.model.encoder), "num_mel_bins", 0))
+
+
 def build(
     config: SpeechConfig,
     loss: SpeechLossOptions = SpeechLossOptions(),
@@ -182,6 +188,26 @@ def take_weights(model: SpeechLlm, state: Mapping[str, Tensor], where: str) -> N
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)
+
+
+def take_start(model: SpeechLlm, start: str) -> None:
+    """Begin with the trained parts of another run, or of SLAM-LLM's `model.pt`; an adapter may be new.
+
+    Raises:
+        ModelError: They are another model's.
+    """
+    path = Path(start)
+    if path.suffix == ".pt":
+        from egrecho_inner.model.slam_checkpoint import read_checkpoint
+
+        state = read_checkpoint(path)
+    else:
+        read_config(path)
+        state = load_file(path / TRAINED)
+    fresh = {name: value for name, value in model.named_parameters() if ".lora_" in name and name not in state}
+    if any(".lora_" in name for name in state):
+        fresh = {}  # it has an adapter, which is to be this one
+    take_weights(model, {**state, **fresh}, start)
 
 
 def is_new(name: str) -> bool:

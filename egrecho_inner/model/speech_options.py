@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from egrecho_inner.config_types import Options, PositiveInt, ShareBelowOne
+from egrecho_inner.config_types import NonNegativeFloat, Options, PositiveFloat, PositiveInt, ShareBelowOne
 from egrecho_inner.model.options import Attention
 
 ProjectorKind = Literal["linear", "cov1d", "q-former", "mlp", "swiglu"]
@@ -57,11 +57,11 @@ class SpeechModelOptions(Options, group="model"):
 class SpeechLossOptions(Options, group="loss"):
     """What is learned beside the next token of the text."""
 
-    kl_weight: float = 0.0
+    kl_weight: NonNegativeFloat = 0.0
     """Weight of the divergence from the same language model given the transcript in the audio's place (Ultravox)."""
-    temperature: float = 2.0
+    temperature: PositiveFloat = 2.0
     """Both distributions are flattened by it before they are compared."""
-    ctc_weight: float = 0.0
+    ctc_weight: NonNegativeFloat = 0.0
     """Weight of a CTC loss that reads the projector's vectors by the language model's own embeddings: it learns where
     words are before the language model can say so."""
 

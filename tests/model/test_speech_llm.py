@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from tiny import tiny_model, tiny_processor
+from tiny_speech import LLM_KINDS, WAVE_KINDS, byte_tokenizer, tiny_llm, tiny_wave_encoder
 from torch import Tensor, nn
 from transformers import HubertConfig, LlamaConfig, LlamaForCausalLM, WavLMConfig, WhisperConfig
 
@@ -13,8 +15,6 @@ from egrecho_inner.model.speech_llm import SpeechLlm
 from egrecho_inner.model.speech_options import ProjectorOptions, SpeechLossOptions
 from egrecho_inner.text.prompt_options import PromptOptions
 from egrecho_inner.text.prompts import AUDIO, PromptEncoder
-from tests.tiny import tiny_model, tiny_processor
-from tests.tiny_speech import LLM_KINDS, WAVE_KINDS, byte_tokenizer, tiny_llm, tiny_wave_encoder
 
 OPTIONS = {
     "linear": ProjectorOptions(hidden=24),
@@ -134,7 +134,8 @@ def decode(model: SpeechLlm, heard: dict[str, Tensor], beams: int, limit: int = 
     vectors = model.listen(
         **{"features": heard["input_features"], "mask": heard["attention_mask"]}, windows=heard["windows"]
     )
-    embedded, _, lengths = model.splice(ids, vectors)
+    embedded, _ = model.splice(ids, vectors)
+    lengths = torch.tensor([ids.shape[1] - 1 + len(each) for each in vectors])
     rows, logits = start(model.llm, embedded, lengths)
     limits = torch.full((len(ids),), limit)
     found = (
@@ -152,7 +153,7 @@ def test_greedy_search_is_the_librarys(llm: str) -> None:
     labels = PromptEncoder(byte_tokenizer(), PromptOptions(template="{audio}{bos}Q: {prompt} A:"))
     with torch.no_grad():
         vectors = model.listen(heard["input_features"], heard["attention_mask"], heard["windows"])
-        embedded, _, _ = model.splice(torch.tensor([labels.before("hm")[0]]), vectors)
+        embedded, _ = model.splice(torch.tensor([labels.before("hm")[0]]), vectors)
         theirs = model.llm.generate(
             inputs_embeds=embedded, max_new_tokens=8, do_sample=False, eos_token_id=labels.eos, pad_token_id=labels.eos
         )[0].tolist()
@@ -195,7 +196,7 @@ def test_kl_is_zero_where_the_audio_is_the_texts_own_embeddings_and_ctc_falls() 
     said = tokens(["one", "two three"])
     words = [row[row >= 0][:-1] for row in said["labels"]]
     own = [model.llm.get_input_embeddings()(each) for each in words]
-    embedded, labels, _ = model.splice(said["input_ids"], own, said["labels"])
+    embedded, labels = model.splice(said["input_ids"], own, said["labels"])
     logits, _ = model.text_logits(embedded, labels)
     assert abs(float(model.divergence(logits.detach(), said["input_ids"], said["labels"]))) < 1e-3
     stretched = [each.repeat_interleave(2, 0) for each in own]

@@ -234,3 +234,11 @@ class PackOptions(Options, group="pack"):
     """Join utterances of different speakers, and take another speaker's words as previous text."""
     previous_gap: NonNegativeFloat = 5.0
     """What ended longer ago, in seconds, is not noted as previous text."""
+
+
+@dataclass(frozen=True)
+class SilenceOptions(Options, group="silence"):
+    """What teaches a speech LLM to write nothing where nothing is spoken."""
+
+    share: ClosedUnitInterval = 0.0
+    """Share of the cuts that an epoch replaces by silence or noise of their length, with an empty text."""
