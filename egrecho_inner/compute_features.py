@@ -162,7 +162,7 @@ def read_cut(line: str) -> MonoCut:
     """Make a cut of its line.
 
     Raises:
-        DataError: It is a mix, say.
+        DataError: It is a mix, for instance.
     """
     from lhotse import MonoCut
 

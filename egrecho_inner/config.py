@@ -85,7 +85,7 @@ def stopped() -> int:
 
 
 def first_to_know(code: int) -> bool:
-    """Note the exit code in the file that local/launch.py names; tell whether no other process has done so.
+    """Note the exit code in the file that local/launch.py names; return whether no other process has done so.
 
     The processes that only see another one leave fail with a code of 1; what they would print is not the reason.
     """

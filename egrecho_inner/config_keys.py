@@ -191,7 +191,7 @@ def missing(keys: dict[str, Key], given: list[Given]) -> list[str]:
 
 
 def unknown(wrong: str, keys: dict[str, Key]) -> str:
-    """Say that a key is unknown, and which legal one is nearest: in its group, as a whole, or in its last part."""
+    """Return the message about an unknown key, with the nearest legal one: in its group, or by its last part."""
     group, _, last = wrong.rpartition(".")
     if group in keys:
         candidates = {key[len(group) + 1 :]: key for key in keys if key.startswith(f"{group}.")}
@@ -205,7 +205,7 @@ def unknown(wrong: str, keys: dict[str, Key]) -> str:
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """A safe YAML loader that refuses a key given twice: plain YAML keeps the last and says nothing."""
+    """A safe YAML loader that refuses a key given twice: plain YAML keeps the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[Any, int] = {}

@@ -53,7 +53,7 @@ def name_manifests(words: Sequence[str] | str, key: str = "cuts") -> dict[str, s
         if not name or name.startswith("."):
             raise ConfigError(f"{key}: '{word}' gives no name for a folder; write NAME=PATH")
         if name in found:
-            raise ConfigError(f"{key}: two sets are called {name}; write NAME=PATH to tell them apart")
+            raise ConfigError(f"{key}: two sets are called {name}; write NAME=PATH to separate them")
         found[name] = path
     if not found:
         raise ConfigError(f"{key} is empty; give a manifest, or a list of them, each NAME=PATH or a file")

@@ -4,7 +4,7 @@
     egrecho decontaminate windows.jsonl.gz clean.jsonl.gz \
         --against '{librispeech: data/cuts/test_clean.jsonl.gz, ted: data/cuts/ted.jsonl.gz}'
 
-A run has ten words unless said otherwise (OLMoASR, Ngo et al. 2025, appendix C). The ledger `skipped.jsonl` has each
+A run has ten words by default (OLMoASR, Ngo et al. 2025, appendix C). The ledger `skipped.jsonl` has each
 drop with its set and the words.
 """
 

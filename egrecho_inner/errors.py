@@ -6,7 +6,7 @@ A message is for people: what is wrong, in which file:line or id, what was expec
 
 
 class UserError(Exception):
-    """A fault the user can mend; never a bug of ours."""
+    """A fault that the user can fix; never a bug of ours."""
 
     exit_code = 1
 

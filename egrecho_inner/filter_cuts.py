@@ -84,7 +84,7 @@ def filter_cuts(
             row = json.loads(line)
             cut = read_labelled(row, rules, f"{source}:{number}")
             languages.add(cut.language)
-            failed = survival.judge(cut)
+            failed = survival.evaluate(cut)
             if failed is not None:
                 ledger.add(cut.id, f"filter {place.name}", failed[0].name, failed[1], cut.duration)
                 gaps.add(recording_of(row))
@@ -109,7 +109,7 @@ def filter_cuts(
             return facts_of(rules, survival, named(languages, rules))
 
         publish(place, place.with_name(f"{place.name}.json"), kept(), facts)
-    tell(survival, metrics(languages, rules), named(languages, rules), explain)
+    print_survival(survival, metrics(languages, rules), named(languages, rules), explain)
 
 
 filter_cuts.positional = ["cuts", "out"]
@@ -132,7 +132,7 @@ def select(source: Path, place: Path, conditions: list[Condition], language_tag:
 
 
 def named(languages: set[str | None], rules: RuleOptions) -> dict[str, str]:
-    """Return name and version of the normaliser of each language; empty where no error rate is judged."""
+    """Return name and version of the normaliser of each language; empty where no error rate is asked for."""
     if rules.max_error_rate is None:
         return {}
     found = {}
@@ -158,7 +158,7 @@ def facts_of(rules: RuleOptions, survival: Survival, normalizers: dict[str, str]
     }
 
 
-def tell(survival: Survival, counted: dict[str, str], normalizers: dict[str, str], examples: bool) -> None:
+def print_survival(survival: Survival, counted: dict[str, str], normalizers: dict[str, str], examples: bool) -> None:
     """Print the table, how error rates are counted, and examples of what is dropped."""
     print(tabulate(survival.table(), HEADS, tablefmt="simple", disable_numparse=True))
     for code, name in normalizers.items():

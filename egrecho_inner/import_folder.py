@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""A folder of recordings in, cuts out: `UID.wav` (mp3, flac, m4a, ogg, ...) beside `UID.txt`, split as CSV files say.
+"""A folder of recordings in, cuts out: `UID.wav` (mp3, flac, m4a, ogg, ...) beside `UID.txt`, split as in CSV files.
 
     egrecho import-folder my_recordings exp/me/cuts --language en
 
@@ -35,7 +35,7 @@ def import_folder(
         folder: With UID.wav (or mp3, flac, m4a, ogg, ...) and UID.txt for each recording.
         out: Where the cuts go.
         language: Code of the language of all recordings; null leaves it to training and evaluation.
-        split: How clips are divided where no CSV file says so.
+        split: How clips are divided where no CSV file does.
         page: Write `recordings.html`, which plays every recording.
         write_csv: Write the CSV files of the splits that are missing into the folder.
         max_skip_ratio: Share of the recordings that may be unusable.

@@ -85,7 +85,7 @@ def import_kaldi(
     ledger.write(stage)
     ledger.check_limit(len(data.utterances), limit, data_dir)
     if not manifests.supervisions:
-        raise DataError(f"{data_dir}: none of {len(data.utterances):,} utterances is left; {ledger.path} says why")
+        raise DataError(f"{data_dir}: none of {len(data.utterances):,} utterances is left; see {ledger.path}")
     put_before(begin, manifests)
     write_jsonl(folder / f"{prefix}_recordings_{split}.jsonl", map(to_line, manifests.recordings))
     write_jsonl(folder / f"{prefix}_supervisions_{split}.jsonl", map(to_line, manifests.supervisions))

@@ -5,9 +5,9 @@
 
 In: `DIR/{music,noise,speech}/**` as MUSAN (openslr.org/17) is laid out, or a folder of one's own with some of these
 parts, in any format libsndfile reads, at any rate. Out: `musan_recordings_{part}.jsonl.gz`, and
-`musan_supervisions_music.jsonl.gz` of what ANNOTATIONS files say (with none, an empty manifest), both as
+`musan_supervisions_music.jsonl.gz` of the ANNOTATIONS files (with none, an empty manifest), both as
 `lhotse prepare musan` writes them; and cuts that know their part (`custom: {"part": "noise"}`).
-Left out: ANNOTATIONS of noise and speech, which say nothing that mixing needs; downloading.
+Left out: ANNOTATIONS of noise and speech, which mixing does not need; downloading.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _check(root: Path, recordings: list[Recording]) -> None:
 
 
 def _music_supervisions(folder: Path, recordings: list[Recording]) -> Iterator[SupervisionSegment]:
-    """Say genres, vocals and musician of each piece; lines about other files, or torn ones, are passed over."""
+    """Read genres, vocals and musician of each piece; lines about other files, or torn ones, are passed over."""
     from lhotse import SupervisionSegment
 
     durations = {recording.id: recording.duration for recording in recordings}

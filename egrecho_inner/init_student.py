@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 """A teacher's folder in, a student's out: complete, ready for `egrecho_inner/distil.py`. A thin program over
-`model/student.py`, which has the rules. `student.json` in the folder says where every layer came from.
+`model/student.py`, which has the rules. `student.json` in the folder has where every layer came from.
 
 
     egrecho init-student openai/whisper-large-v3 exp/distil/init --decoder_layers 2

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Merge an adapter into its base, and prove that the merged model says the same.
+"""Merge an adapter into its base, and prove that the merged model computes the same.
 
     egrecho merge-lora-whisper exp/mine/adapter exp/mine/final --cuts data/fbank_whisper80/mine_cuts_val.jsonl.gz
 
@@ -33,7 +33,7 @@ TOLERANCE = 1e-3
 def merge_lora(
     adapter: str, out: str, base: str | None = None, cuts: str | None = None, language: str | None = None
 ) -> None:
-    """Merge an adapter into its base, and prove that the merged model says the same.
+    """Merge an adapter into its base, and prove that the merged model computes the same.
 
     Args:
         adapter: Folder of the adapter (exp/NAME/adapter).

@@ -59,7 +59,7 @@ def on_demand(
         options: More options of egrecho personal, as `[--tune.epochs=5,--tune.policy=sweep]`.
         work: Folder of the runs here.
         keep: Leave the uploaded files where they are.
-        price: Of an hour, to say what the run cost.
+        price: Of an hour, for the cost of the run.
         slurm: What a job asks of the cluster.
     """
     place = make_engines(slurm if engine == "slurm" else None, engine == "modal")[engine]

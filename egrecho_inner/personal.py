@@ -35,7 +35,7 @@ def personal(
         model: Folder or hub id of the base.
         language: Code of the language of all recordings; null detects it.
         tune: How the recordings are learned.
-        split: How they are divided where no CSV file says so.
+        split: How they are divided where no CSV file does.
         guard: What must not be forgotten.
         scoring: How texts are compared.
         max_skip_ratio: Share of the recordings that may be unusable.

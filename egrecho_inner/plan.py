@@ -35,7 +35,7 @@ def plan(
     mfu: ShareAboveZero = USUAL_MFU,
     rank: PositiveInt = 32,
 ) -> None:
-    """Say which models and methods fit a GPU, and how long an epoch takes.
+    """Estimate which models and methods fit a GPU, and how long an epoch takes.
 
     Args:
         size: One size (tiny, base, ... large-v3-turbo); all if not given.

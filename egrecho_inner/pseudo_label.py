@@ -58,7 +58,7 @@ def pseudo_label(
 
     Args:
         cuts: Manifest; references are not needed.
-        out: Manifest to write, `.jsonl` or `.jsonl.gz`; `OUT.json` beside it says what it was made with.
+        out: Manifest to write, `.jsonl` or `.jsonl.gz`; `OUT.json` beside it has what it was made with.
         model: The teacher, a folder or a hub id.
         decode: How to search; greedy is enough where a filter follows. With timestamps the parts are kept, timed.
         device: cpu, cuda, cuda:1, ...; auto is a GPU where there is one.
@@ -177,23 +177,23 @@ def labelled(decoder: Decoder, index: CutIndex, positions: list[int], found: dic
         yield to_line(row)
 
 
-def teacher_label(heard: Hypothesis, decoder: Decoder) -> dict[str, Any]:
+def teacher_label(hypothesis: Hypothesis, decoder: Decoder) -> dict[str, Any]:
     """Return what is kept of a hypothesis."""
     from egrecho_inner.text.segments import as_rows, segments_of
 
     label: dict[str, Any] = {
-        "text": heard.text,
-        "language": heard.language,
+        "text": hypothesis.text,
+        "language": hypothesis.language,
         "task": decoder.options.task,
-        "avg_logprob": heard.avg_logprob,
-        "compression_ratio": heard.compression_ratio,
-        "no_speech": heard.no_speech,
-        "tokens": sum(token < decoder.transcriber.labels.eot for token in heard.tokens),
-        "truncated": heard.truncated,
-        "looped": heard.looped,
+        "avg_logprob": hypothesis.avg_logprob,
+        "compression_ratio": hypothesis.compression_ratio,
+        "no_speech": hypothesis.no_speech,
+        "tokens": sum(token < decoder.transcriber.labels.eot for token in hypothesis.tokens),
+        "truncated": hypothesis.truncated,
+        "looped": hypothesis.looped,
     }
     if decoder.options.timestamps:
-        label["segments"] = as_rows(segments_of(heard.tokens, decoder.transcriber.labels, heard.duration))
+        label["segments"] = as_rows(segments_of(hypothesis.tokens, decoder.transcriber.labels, hypothesis.duration))
     return label
 
 

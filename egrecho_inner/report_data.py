@@ -66,11 +66,11 @@ def report_data(
     survey = survey_cuts(paths, encoder)
     rows = choose_cuts(survey, None if audio_checks == "all" else audio_checks)
     logger.info("%s utterances read, checking the audio of %s", f"{len(survey):,}", f"{len(rows):,}")
-    heard = list(listen(survey, rows))
-    findings = find_suspects(survey, heard, top)
+    checked = list(listen(survey, rows))
+    findings = find_suspects(survey, checked, top)
     shown = show(survey, findings, audio, audio_mb * 1e6)
     missing = unchecked(survey)
-    report = DataReport(survey, findings, shown, len(heard), ledgers, shared_speakers(survey), missing)
+    report = DataReport(survey, findings, shown, len(checked), ledgers, shared_speakers(survey), missing)
     write_page(out, data_page(report))
     for finding in findings:
         print(f"{finding.severity:8}{finding.count:>9,}  {finding.title}")
@@ -118,8 +118,8 @@ def show(survey: Survey, findings: Iterable[Finding], players: int, room: float)
                 room -= len(clip.data)
             except DataError as error:
                 fault = str(error)
-        said = " ".join(each.text for each in sorted(cut.supervisions, key=lambda each: each.start) if each.text)
-        shown[row] = Shown(cut.id, said, clip, fault)
+        content = " ".join(each.text for each in sorted(cut.supervisions, key=lambda each: each.start) if each.text)
+        shown[row] = Shown(cut.id, content, clip, fault)
     return shown
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How much faster is a teacher whose student goes ahead, and does it still say the same? One utterance at a time.
+"""How much faster is a teacher whose student goes ahead, and is the text still the same? One utterance at a time.
 
     egrecho speculate openai/whisper-large-v3 exp/distil/student/final \\
       data/fbank_whisper80/mine_cuts_test.jsonl.gz --limit 100
@@ -39,7 +39,7 @@ def speculate(
     dtype: str = "auto",
     out: str | None = None,
 ) -> None:
-    """Measure speculative decoding, and check that it says what the teacher says.
+    """Measure speculative decoding, and check that its text is the teacher's.
 
     Args:
         teacher: Decides; a folder or a hub id.
@@ -94,7 +94,7 @@ speculate.positional = ["teacher", "student", "cuts"]
 
 
 def timed(way: Callable, given: tuple) -> tuple[Found, float]:
-    """Recognise one utterance, and say how long it took."""
+    """Recognise one utterance, and measure the time."""
     begin = time.perf_counter()
     (found,) = way(*given)  # its tokens are on the CPU: a GPU has been waited for
     return found, time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""Program `egrecho validate-data`: tell what is wrong with a Kaldi data directory and its audio before anything runs.
+"""Program `egrecho validate-data`: find what is wrong with a Kaldi data directory and its audio before anything runs.
 
     egrecho validate-data /corpora/mine/train
     egrecho validate-data /corpora/mine/test --train_dir /corpora/mine/train --language vi --json
@@ -46,7 +46,7 @@ def validate_data(
         fix: First sort, repair and intersect the files as fix_data_dir.sh does; old ones go to .backup/.
         audio: Decode every audio file; false looks at the tables only.
         language: Language of all utterances (code or English name); overrides utt2lang.
-        train: Judge as training data, which loses long and empty utterances; by default if the folder is called train*.
+        train: Check as training data, which loses long and empty utterances; by default if the folder is called train*.
         train_dir: Training data that this folder must share no audio with.
         channel: What an import would do with files of more than one channel.
         min_duration: An import would leave out what is shorter, in seconds.
@@ -60,10 +60,10 @@ def validate_data(
     fixed = fix_data_dir(data_dir) if fix else None
     rules = Rules(channel, min_duration, max_duration)
     how = Looking(audio, allow_pipes, jobs, executor, scans)
-    found = validate(data_dir, judged(rules, data_dir, train), language, how)
+    found = validate(data_dir, rules_for(rules, data_dir, train), language, how)
     if train_dir is not None:
         check_overlap(found, validate(train_dir, rules, language, how))
-    verdict = judge(found, max_skip_ratio)
+    verdict = fault_of(found, max_skip_ratio)
     if json:
         print(json_format.dumps(as_json(data_dir, found, fixed, not verdict), ensure_ascii=False, indent=2))
     else:
@@ -72,14 +72,14 @@ def validate_data(
         raise DataError(f"{data_dir}: {verdict}")
 
 
-def judged(rules: Rules, data_dir: str, train: bool | None) -> Rules:
-    """Say what an import would keep: all that can be scored of a test set, what can be learnt from of a train set."""
+def rules_for(rules: Rules, data_dir: str, train: bool | None) -> Rules:
+    """Return what an import would keep: all that can be scored of a test set, what can be trained on of a train set."""
     is_train = Path(data_dir).absolute().name.startswith("train") if train is None else train
     return replace(rules, keep_long=not is_train, keep_empty=not is_train)
 
 
-def judge(found: Validation, max_skip_ratio: float) -> str:
-    """Say in one line why the data is not fit, or nothing."""
+def fault_of(found: Validation, max_skip_ratio: float) -> str:
+    """Return in one line why the data is not fit; empty where it is."""
     findings, total = found.findings, max(1, len(found.data.utterances))
     errors, skips = findings.count("error"), findings.count("skip")
     reasons = []

@@ -179,7 +179,7 @@ def test_explain_adds_up_and_writes_nothing(tmp_path: Path, capsys: pytest.Captu
     assert "teacher    goodbye" in said
     survival = Survival(make_rules(RuleOptions()))
     for each in rows:
-        survival.judge(read_labelled(each, RuleOptions(), "x"))
+        survival.evaluate(read_labelled(each, RuleOptions(), "x"))
     alone = {line[0]: (line[2], line[3], line[4]) for line in survival.table()}
     assert alone["looped"] == ("1", "1", "7")
     assert alone["error_rate"] == ("2", "1", "6")  # the loop is wrong too, but was dropped before

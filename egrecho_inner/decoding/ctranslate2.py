@@ -107,12 +107,12 @@ class ConvertedRecognizer(Recognizer):
     def recognise_equals(self, features: np.ndarray, languages: list[str | None], limit: int) -> list[Found]:
         """Recognise utterances of one length (B, F, T)."""
         model = self.engine.model
-        heard = model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(features)))
+        encoded = model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(features)))
         if self.labels.multilingual and None in languages:
-            best = [max(pairs, key=lambda pair: pair[1])[0] for pairs in model.detect_language(heard)]
+            best = [max(pairs, key=lambda pair: pair[1])[0] for pairs in model.detect_language(encoded)]
             languages = [given or name.strip("<|>") for given, name in zip(languages, best, strict=True)]
         results = model.generate(
-            heard,
+            encoded,
             [self.labels.prefix(code, timestamps=self.timestamps) for code in languages],
             beam_size=self.num_beams,
             num_hypotheses=self.num_beams,

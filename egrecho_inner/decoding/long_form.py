@@ -133,9 +133,9 @@ def merge_overlaps(parts: Sequence[list[int]], lengths: Sequence[int], overlaps:
 def complete_part(tokens: list[int], first_timestamp: int, frames: int) -> tuple[list[int], int]:
     """Return the tokens of the segments that ended in this window, and how many frames they took.
 
-    Two timestamps in a row end one segment and begin the next; what follows the last pair is said again in the next
-    window. One timestamp at the very end says that nothing follows it. A pair at 0.00 would not get on: then the window
-    is taken whole.
+    Two timestamps in a row end one segment and begin the next; what follows the last pair is decoded again in the next
+    window. One timestamp at the very end means that nothing follows it. A pair at 0.00 would not get on: then all
+    of the window is taken.
 
     Args:
         tokens: Of one window.

@@ -33,13 +33,13 @@ class DecodeOptions(Options, group="decode"):
     task: Task = "transcribe"
     """Transcribe, or translate to English."""
     window: Literal["auto", "longest", "30s", "30s-zeros"] = "auto"
-    """Pad to the longest cut of a batch, or to 30 s; auto does as the model was trained, 30s if it does not say.
+    """Pad to the longest cut of a batch, or to 30 s; auto does as the model was trained, 30s if nothing is known.
     30s-zeros puts zeros behind the log-mel, as openai-whisper, faster-whisper and whisper.cpp do, not silence."""
     timestamps: bool = False
     """Ask the model for timestamps; they are left out of the text."""
     long_form: Literal["auto", "silences", "timestamps"] = "auto"
     """Way through audio over 30 s: cut at silences, or follow the model's timestamps. auto takes the timestamps if the
-    model's config says `timestamps: true`, else the silences, which suit every model."""
+    model's config has `timestamps: true`, else the silences, which suit every model."""
     max_new_tokens: PositiveInt | None = None
     """Tokens per cut (or part of a long one) at most; null allows 16 + 30 per second of audio."""
     no_speech_threshold: ClosedUnitInterval | None = None

@@ -1,4 +1,4 @@
-"""One batch of features in, tokens out: languages, prefixes, limits and what Whisper forbids itself to say.
+"""One batch of features in, tokens out: languages, prefixes, limits and the tokens that Whisper suppresses.
 
 In: log-mel features, their mask, a language and a token limit for each utterance. Out: a `Found` for each.
 Language, task and timestamps become the prefix that `text/labels.py` defines, row by row, so that one batch may hold
@@ -30,14 +30,14 @@ FIRST_TIMESTAMP_INDEX = 50  # the first timestamp is at most 1 s (Radford et al.
 
 @dataclass(frozen=True)
 class Found:
-    """What the model says about one utterance."""
+    """The result of one utterance."""
 
     tokens: list[int]
     """Ids after the prefix, `<|endoftext|>` not among them."""
     avg_logprob: float
     """Mean log probability of the tokens, `<|endoftext|>` among them."""
     no_speech: float
-    """Probability of `<|nospeech|>` in the place where the language is said."""
+    """Probability of `<|nospeech|>` at the position of the language token."""
     truncated: bool
     """Whether the limit came before `<|endoftext|>`."""
     language: str | None
@@ -102,9 +102,9 @@ class Recognizer:
         inputs: dict[str, Tensor | BaseModelOutput] = {"input_features": features}
         languages = list(languages)
         if self.labels.multilingual and None in languages:
-            heard, detected = self.detect(features, mask)
+            encoded, detected = self.detect(features, mask)
             languages = [given or found for given, found in zip(languages, detected, strict=True)]
-            inputs = {"encoder_outputs": heard}
+            inputs = {"encoder_outputs": encoded}
         prefixes = [self.labels.prefix(code, timestamps=self.timestamps) for code in languages]
         before = len(prompts[0]) if prompts else 0
         if prompts:
@@ -177,7 +177,7 @@ def label_encoder(
 
 
 def forbidden(model: Whisper, labels: LabelEncoder) -> Tensor:
-    """Return the ids that are never said: what the generation config lists, and rows that only round the matrix up."""
+    """Return the ids that are never chosen: those of the generation config, and rows that only round the matrix up."""
     unnamed = torch.arange(len(labels.tokenizer), model.config.vocab_size)
     return torch.cat([listed(model, "suppress_tokens"), unnamed])
 

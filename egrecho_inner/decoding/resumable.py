@@ -62,7 +62,7 @@ class Decoded:
     wall: float
     """Seconds of decoding, of the slowest process."""
     facts: dict[str, Any]
-    """What results.json says of model, data and machine; empty on all processes but the first."""
+    """What results.json has of model, data and machine; empty on all processes but the first."""
 
 
 class Decoder:
@@ -103,7 +103,7 @@ class Decoder:
         )
 
     def facts(self, cuts: CutIndex, count: int) -> dict[str, Any]:
-        """Return what a result says beside its numbers."""
+        """Return what a result holds beside its numbers."""
         model, place = self.transcriber.model, self.place
         cuda = place.device.type == "cuda"
         found = {

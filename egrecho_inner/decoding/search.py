@@ -6,7 +6,7 @@ leaves the batch, so that the others go on faster. The scores are those of Trans
 every row until the last one is finished, and copies the keys of the whole audio at every step of a beam search; here
 the beams of an utterance share them.
 Probabilities are those among the tokens that the rules allow, as in OpenAI's Whisper; `generate()` weighs its beams by
-what the model would say without rules.
+the model's tokens without rules.
 Sampling is greedy search with a `Draw`. Left out: returning more than the best.
 
 B utterances, K beams, R rows (B K at first, fewer as utterances finish), L tokens, V vocabulary, S encoder positions.
@@ -83,7 +83,7 @@ class EncoderDecoderRows:
     model: Whisper
     ids: Tensor
     """(R, L), the prefix first."""
-    heard: Tensor
+    encoded: Tensor
     """(B, S, D) the encoder's output; only its shape is read, the cache has the keys."""
     mask: Tensor | None
     """(B, T) of frames."""
@@ -99,7 +99,7 @@ class EncoderDecoderRows:
         return len(self.ids)
 
     def repeat(self, times: int) -> None:
-        """Make several rows of each; what was heard is there once (`model/length.py`)."""
+        """Make several rows of each; the encoder's keys are there once (`model/length.py`)."""
         self.beams = times
         self.ids = self.ids.repeat_interleave(times, 0)
         self.cache.self_attention_cache.batch_repeat_interleave(times)
@@ -113,16 +113,16 @@ class EncoderDecoderRows:
         self.cache.cross_attention_cache.batch_select_indices(utterances)
 
     def reorder(self, rows: Tensor) -> None:
-        """Put rows of the same utterance in the place of others: what they heard stays."""
+        """Put rows of the same utterance in the place of others: the encoder's keys stay."""
         self.ids = self.ids[rows]
         self.cache.self_attention_cache.reorder_cache(rows)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token (R,) to each row and return the next logits (R, V)."""
         self.ids = torch.cat([self.ids, tokens[:, None]], 1)
-        heard = self.heard[:1].expand(len(self) // self.beams, -1, -1)
+        encoded = self.encoded[:1].expand(len(self) // self.beams, -1, -1)
         output = self.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=heard),
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             attention_mask=self.mask,
             decoder_input_ids=tokens[:, None],
             past_key_values=self.cache,
@@ -152,9 +152,9 @@ def greedy(rows: Rows, logits: Tensor, limits: Tensor, rules: Rules, eot: int, d
         sums = sums + torch.where(live, top - scores.logsumexp(-1), 0.0)
         ended = live & ((tokens == eot) | (limits[owners] <= length))
         for row in ended.nonzero().flatten().tolist():
-            said = [*rows.ids[row, rows.prefix :].tolist(), int(tokens[row])]
-            truncated = said[-1] != eot
-            best[int(owners[row])] = Best(said if truncated else said[:-1], float(sums[row]), length, truncated)
+            found = [*rows.ids[row, rows.prefix :].tolist(), int(tokens[row])]
+            truncated = found[-1] != eot
+            best[int(owners[row])] = Best(found if truncated else found[:-1], float(sums[row]), length, truncated)
         live = live & ~ended
         at_work = int(live.sum())
         if at_work == 0:
@@ -187,8 +187,8 @@ def beam(
         last = limits[owners] <= length  # (B,)
         ended = (tokens == eot) | last[:, None]
         for group, place in ended[:, :beams].nonzero().tolist():
-            said = rows.ids[group * beams + int(origins[group, place]), rows.prefix :].tolist()
-            endings[int(owners[group])].add(said, int(tokens[group, place]), float(sums[group, place]), eot)
+            earlier = rows.ids[group * beams + int(origins[group, place]), rows.prefix :].tolist()
+            endings[int(owners[group])].add(earlier, int(tokens[group, place]), float(sums[group, place]), eot)
         sums, chosen = (sums + ended * NEVER).topk(beams)  # (B, K) of those that go on
         hopes = sums[:, 0].tolist()
         groups = [
@@ -234,10 +234,10 @@ class Endings:
         self.room, self.length_penalty = room, length_penalty
         self.best: list[tuple[float, Best]] = []
 
-    def add(self, said: list[int], token: int, logprob: float, eot: int) -> None:
+    def add(self, earlier: list[int], token: int, logprob: float, eot: int) -> None:
         """Offer a sequence and its last token; kept if among the best."""
-        length, truncated = len(said) + 1, token != eot
-        found = Best([*said, token] if truncated else said, logprob, length, truncated)
+        length, truncated = len(earlier) + 1, token != eot
+        found = Best([*earlier, token] if truncated else earlier, logprob, length, truncated)
         self.best.append((logprob / length**self.length_penalty, found))
         self.best = sorted(self.best, key=lambda item: -item[0])[: self.room]
 

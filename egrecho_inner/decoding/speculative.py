@@ -1,6 +1,6 @@
 """Speculative decoding: a student proposes a few tokens, its teacher checks them all in one pass.
 
-What is accepted is what the teacher would have said itself, greedily, so the result is the teacher's (Leviathan et al.
+What is accepted is what the teacher would have found itself, greedily, so the result is the teacher's (Leviathan et al.
 2023, arXiv:2211.17192).
 In: a teacher and a student with the same tokens. Out: a `Recognizer` for one utterance at a time. Where both have the
 same encoder it runs once. The teacher is worth a pass over several tokens only where it is much slower than the
@@ -84,34 +84,34 @@ class SpeculativeRecognizer(Recognizer):
         limit, eot = int(limits[0]), self.labels.eot
         draft = Draft(self.student, rows, None if self.shared else self.features)
         pending, logprob = self.decide(rows.ids, logits)
-        said, total = [pending], logprob
-        while pending != eot and len(said) < limit:
-            room = limit - len(said)
+        accepted, total = [pending], logprob
+        while pending != eot and len(accepted) < limit:
+            room = limit - len(accepted)
             # the last token that may come needs no proposal behind it
-            proposed = draft.propose(said, min(self.draft_tokens, room), self.rules) if room > 1 else []
+            proposed = draft.propose(accepted, min(self.draft_tokens, room), self.rules) if room > 1 else []
             tokens = torch.tensor([[pending, *proposed]], device=rows.ids.device)
-            checked = forward(self.model, rows.heard, rows.mask, tokens, rows.cache)  # (1, K + 1, V)
+            checked = forward(self.model, rows.encoded, rows.mask, tokens, rows.cache)  # (1, K + 1, V)
             rows.ids = torch.cat([rows.ids, tokens], 1)
             before = rows.ids.shape[1] - tokens.shape[1]
             self.passes.teacher += 1
             self.passes.proposed += len(proposed)
             for place in range(len(proposed) + 1):
                 pending, logprob = self.decide(rows.ids[:, : before + place + 1], checked[:, place])
-                said.append(pending)
+                accepted.append(pending)
                 total += logprob
                 agrees = place < len(proposed) and proposed[place] == pending
                 self.passes.accepted += agrees
-                if not agrees or pending == eot or len(said) == limit:
+                if not agrees or pending == eot or len(accepted) == limit:
                     break
-            # what the teacher did not say is forgotten; its own last word is given to it in the next pass
-            rows.ids = torch.cat([rows.ids[:, : rows.prefix], torch.tensor([said[:-1]], device=rows.ids.device)], 1)
+            # what the teacher did not accept is dropped; its own last token is given to it in the next pass
+            rows.ids = torch.cat([rows.ids[:, : rows.prefix], torch.tensor([accepted[:-1]], device=rows.ids.device)], 1)
             forget(rows.cache, rows.ids.shape[1])
-        self.passes.tokens += len(said)
-        truncated = said[-1] != eot
-        return [Best(said if truncated else said[:-1], total, len(said), truncated)]
+        self.passes.tokens += len(accepted)
+        truncated = accepted[-1] != eot
+        return [Best(accepted if truncated else accepted[:-1], total, len(accepted), truncated)]
 
     def decide(self, ids: Tensor, logits: Tensor) -> tuple[int, float]:
-        """Return the token the teacher says after these (1, L), with its log probability, as a greedy search does."""
+        """Return the teacher's token after these (1, L), with its log probability, as a greedy search does."""
         scores = self.rules(ids, logits.float())
         top, token = scores.max(-1)
         return int(token), float(top - scores.logsumexp(-1))
@@ -128,23 +128,23 @@ class Draft:
 
     def __init__(self, student: Whisper, rows: EncoderDecoderRows, features: Tensor | None):
         self.student, self.mask, self.prefix = student, rows.mask, rows.ids
-        heard = {"encoder_outputs": BaseModelOutput(last_hidden_state=rows.heard)}
+        encoded = {"encoder_outputs": BaseModelOutput(last_hidden_state=rows.encoded)}
         if features is not None:
-            heard = {"input_features": features}
-        output = student(attention_mask=rows.mask, decoder_input_ids=rows.ids, use_cache=True, **heard)
-        self.heard, self.cache = output.encoder_last_hidden_state, output.past_key_values
+            encoded = {"input_features": features}
+        output = student(attention_mask=rows.mask, decoder_input_ids=rows.ids, use_cache=True, **encoded)
+        self.encoded, self.cache = output.encoder_last_hidden_state, output.past_key_values
         self.held: list[int] = []  # tokens behind the prefix that the cache knows
 
-    def propose(self, said: list[int], most: int, rules: Rules) -> list[int]:
-        """Return the student's next tokens after what the teacher said, up to an end token."""
-        same = next((at for at, pair in enumerate(zip(self.held, said, strict=False)) if pair[0] != pair[1]), None)
-        kept = min(len(self.held), len(said) - 1) if same is None else same
+    def propose(self, accepted: list[int], most: int, rules: Rules) -> list[int]:
+        """Return the student's next tokens after the accepted ones, up to an end token."""
+        same = next((at for at, pair in enumerate(zip(self.held, accepted, strict=False)) if pair[0] != pair[1]), None)
+        kept = min(len(self.held), len(accepted) - 1) if same is None else same
         forget(self.cache, self.prefix.shape[1] + kept)  # what it proposed and the teacher did not take
-        ids = torch.cat([self.prefix, torch.tensor([said], device=self.prefix.device)], 1)
-        self.held, tokens, proposed = said[:kept], said[kept:], []
+        ids = torch.cat([self.prefix, torch.tensor([accepted], device=self.prefix.device)], 1)
+        self.held, tokens, proposed = accepted[:kept], accepted[kept:], []
         while True:
             given = torch.tensor([tokens], device=ids.device)
-            logits = forward(self.student, self.heard, self.mask, given, self.cache)[:, -1]
+            logits = forward(self.student, self.encoded, self.mask, given, self.cache)[:, -1]
             self.held = [*self.held, *tokens]
             token = int(rules(ids, logits.float()).argmax(-1))
             proposed.append(token)
@@ -161,10 +161,10 @@ def forget(cache: EncoderDecoderCache, keep: int) -> None:
         cache.crop(-extra)
 
 
-def forward(model: Whisper, heard: Tensor, mask: Tensor | None, tokens: Tensor, cache: EncoderDecoderCache) -> Tensor:
+def forward(model: Whisper, encoded: Tensor, mask: Tensor | None, tokens: Tensor, cache: EncoderDecoderCache) -> Tensor:
     """Return the logits (1, L, V) of tokens (1, L) that follow what a cache holds."""
     return model(
-        encoder_outputs=BaseModelOutput(last_hidden_state=heard),
+        encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
         attention_mask=mask,
         decoder_input_ids=tokens,
         past_key_values=cache,

@@ -217,7 +217,7 @@ class Transcriber:
         return [self.labels.id("<|startofprev|>"), *before] if before else []
 
     def language_of(self, named: str | None) -> str | None:
-        """Return the language to tell the model; None is to be detected."""
+        """Return the language token to give to the model; None is to be detected."""
         return self.labels.language if self.options.force_language or named is None else named
 
     def limit(self, seconds: float) -> int:

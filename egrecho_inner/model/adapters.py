@@ -170,7 +170,7 @@ def targets(config: dict[str, Any], layers: set[str]) -> set[str]:
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """Read what an adapter says of itself."""
+    """Read the configuration of an adapter."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -94,7 +94,7 @@ class AudioEncoder(nn.Module):
             attention_mask: 1 on a window's own part (R, T).
 
         Returns:
-            With `last_hidden_state` (R, S, D); `shape.frames` tells how many of S are a window's own.
+            With `last_hidden_state` (R, S, D); `shape.frames` is how many of S are a window's own.
         """
         features = input_features.to(next(self.model.parameters()).dtype)
         if self.shape.kind == "mel":
@@ -140,7 +140,7 @@ def shape_of(config: PretrainedConfig, normalize: bool | None = None, where: str
 
     Args:
         config: Of the model.
-        normalize: `do_normalize` of its `preprocessor_config.json`; None where that says nothing.
+        normalize: `do_normalize` of its `preprocessor_config.json`; None where it is not given.
         where: Names the model in an error.
 
     Raises:

@@ -39,7 +39,7 @@ class LengthEncoder(WhisperEncoder):
     @capture_outputs
     def forward(self, input_features: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> BaseModelOutput:
         if input_features.shape[-1] > 2 * self.max_source_positions:
-            raise ValueError(f"{input_features.shape[-1]} frames; Whisper hears {2 * self.max_source_positions}")
+            raise ValueError(f"{input_features.shape[-1]} frames; Whisper takes {2 * self.max_source_positions}")
         frames = None if attention_mask is None else attention_mask[:, None]  # (B, 1, T)
         hidden = input_features if frames is None else input_features * frames.to(input_features.dtype)
         hidden = nn.functional.gelu(self.conv1(hidden))  # (B, D, T)
@@ -117,20 +117,22 @@ class LengthDecoder(WhisperDecoder):
         self.post_init()
 
 
-def cross_mask(config: WhisperConfig, heard: Tensor, rows: int, length: int, frames: Tensor | None) -> Tensor | None:
+def cross_mask(config: WhisperConfig, encoded: Tensor, rows: int, length: int, frames: Tensor | None) -> Tensor | None:
     """Build the decoder's mask over encoder positions, in the form the attention kernel in force wants.
 
     Args:
         config: Of the model.
-        heard: Encoder's output (B, S, D).
+        encoded: Encoder's output (B, S, D).
         rows: Of the decoder, B or K B.
         length: L of the decoder's input.
         frames: 1 on an utterance's own frames (B, T); None where every frame counts.
     """
     if frames is None:
         return None
-    queries = heard.new_empty(len(heard), rows // len(heard) * length, 1)  # only its shape, dtype and device are read
-    return create_bidirectional_mask(config, queries, position_mask(frames), encoder_hidden_states=heard)
+    queries = encoded.new_empty(
+        len(encoded), rows // len(encoded) * length, 1
+    )  # only its shape, dtype and device are read
+    return create_bidirectional_mask(config, queries, position_mask(frames), encoder_hidden_states=encoded)
 
 
 def position_mask(attention_mask: Tensor | None) -> Tensor | None:

@@ -294,9 +294,9 @@ def save_folder(
         folder: Where to.
         window: The input the model was trained with; `egrecho eval` reads it from config.json.
         timestamps: Whether it was trained on the times of parts, to be followed by them through long audio; None leaves
-            what its config says. `egrecho eval` reads it there too.
+            what its config has. `egrecho eval` reads it there too.
         learned: Seconds of the median and the longest utterance it was trained on: long audio is cut into parts as
-            long. None leaves what its config says.
+            long. None leaves what its config has.
     """
     model.config.input_window = window
     if learned is not None:
@@ -345,7 +345,7 @@ def check_path(path: str) -> None:
 
 
 def explain(path: str, error: Exception) -> str:
-    """Say in one line why a model did not load."""
+    """Return in one line why a model did not load."""
     text = " ".join(str(error).split())[:300]
     if not Path(path).is_dir():
         text = why_unreachable() or text

@@ -202,8 +202,8 @@ class SpeechLlm(nn.Module):
     def ctc(self, vectors: list[Tensor], labels: Tensor) -> Tensor:
         """Return the CTC loss of the vectors, read by the language model's embeddings, summed over utterances."""
         table = nn.functional.normalize(self.llm.get_input_embeddings().weight.detach().float(), dim=-1)  # (V, E)
-        heard = nn.functional.normalize(pad_sequence(vectors, True).float(), dim=-1)  # (B, N, E)
-        log_probs = (CTC_SCALE * heard @ table.T).log_softmax(-1).transpose(0, 1)  # (N, B, V)
+        unit_vectors = nn.functional.normalize(pad_sequence(vectors, True).float(), dim=-1)  # (B, N, E)
+        log_probs = (CTC_SCALE * unit_vectors @ table.T).log_softmax(-1).transpose(0, 1)  # (N, B, V)
         words = words_of(labels)
         counts, lengths = ([len(each) for each in given] for given in (vectors, words))
         return nn.functional.ctc_loss(

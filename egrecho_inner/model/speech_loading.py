@@ -308,7 +308,7 @@ def load_encoder(path: str, normalize: bool | None, dtype: torch.dtype) -> Audio
 
     Raises:
         ModelError: There is none, or it is of another kind.
-        ConfigError: `normalize` contradicts what the model's files say.
+        ConfigError: `normalize` contradicts the model's files.
     """
     check_path(path)
     try:

@@ -63,7 +63,7 @@ class SpeechLossOptions(Options, group="loss"):
     """Both distributions are flattened by it before they are compared."""
     ctc_weight: NonNegativeFloat = 0.0
     """Weight of a CTC loss that reads the projector's vectors by the language model's own embeddings: it learns where
-    words are before the language model can say so."""
+    words are before the language model can show it."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from egrecho_inner.model.options import Part
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
 STALE = ("alignment_heads", "forced_decoder_ids")
-"""Entries of a generation config that speak of the teacher, or force what labels say themselves."""
+"""Entries of a generation config that are the teacher's own, or force tokens that labels contain."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def clean_generation_config(config: GenerationConfig) -> GenerationConfig:
 
 
 def same_encoder(one: Whisper, other: Whisper) -> bool:
-    """Tell whether two models hear alike: encoders of the same shape with the same weights."""
+    """Return whether two models encode alike: encoders of the same shape with the same weights."""
     first, second = one.model.encoder.state_dict(), other.model.encoder.state_dict()
     return first.keys() == second.keys() and all(
         value.shape == second[name].shape and torch.equal(value.cpu(), second[name].cpu().to(value.dtype))

@@ -78,7 +78,7 @@ def build_tokenizer(transcripts: Iterable[str], vocab_size: int, english_only: b
     languages = list(LANGUAGES)[:ENGLISH_ONLY_LANGUAGES] if english_only else LANGUAGES
     specials = [START, *(f"<|{code}|>" for code in languages), *CONTROLS]
     tokenizer.add_special_tokens({"extra_special_tokens": specials})
-    tokenizer.add_tokens(TIMESTAMPS)  # ordinary tokens: `decode(decode_with_timestamps=True)` tells them by their id
+    tokenizer.add_tokens(TIMESTAMPS)  # ordinary tokens: `decode(decode_with_timestamps=True)` finds them by their id
     return tokenizer
 
 

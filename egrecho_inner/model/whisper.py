@@ -1,4 +1,4 @@
-"""Whisper that computes only what was said: any length up to 30 s, each utterance masked by its own length.
+"""Whisper that computes only an utterance's own frames: any length up to 30 s, each utterance masked by its own length.
 
 In: log-mel (B, F, T) with T <= 3000 and `attention_mask` (B, T), 1 on an utterance's own frames. Out: Transformers'
 outputs. Subclasses, nothing patched: weights, names, config and saved files are plain Whisper's, and without a mask at
@@ -46,17 +46,17 @@ class LengthWhisperModel(WhisperModel):
             encoder_outputs = self.encoder(input_features, attention_mask=attention_mask, **kwargs)
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs[:3])
-        heard = encoder_outputs.last_hidden_state  # (B, S, D)
-        said = decoder_input_ids if decoder_inputs_embeds is None else decoder_inputs_embeds
+        encoded = encoder_outputs.last_hidden_state  # (B, S, D)
+        decoder_inputs = decoder_input_ids if decoder_inputs_embeds is None else decoder_inputs_embeds
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=heard,
+            encoder_hidden_states=encoded,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             position_ids=decoder_position_ids,
             use_cache=use_cache,
-            cross_mask=cross_mask(self.config, heard, *said.shape[:2], attention_mask),
+            cross_mask=cross_mask(self.config, encoded, *decoder_inputs.shape[:2], attention_mask),
             **kwargs,
         )
         return Seq2SeqModelOutput(
@@ -65,7 +65,7 @@ class LengthWhisperModel(WhisperModel):
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=heard,
+            encoder_last_hidden_state=encoded,
             encoder_hidden_states=encoder_outputs.hidden_states,
             encoder_attentions=encoder_outputs.attentions,
         )
@@ -152,15 +152,15 @@ class Whisper(WhisperForConditionalGeneration):
             )
         return nn.functional.cross_entropy(self.proj_out(hidden).float(), labels, reduction="sum")
 
-    def ctc_loss(self, heard: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
+    def ctc_loss(self, encoded: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
         """Return the CTC loss summed over the batch, the text tokens of the labels as its targets.
 
         `<|endoftext|>` serves as the blank: every text token's id is below it in every Whisper vocabulary.
         """
         blank = self.config.eos_token_id
         words = (labels >= 0) & (labels < blank)
-        log_probs = self.ctc_head(heard).float().log_softmax(-1).transpose(0, 1)  # (S, B, V)
-        lengths = labels.new_full((len(labels),), heard.shape[1])
+        log_probs = self.ctc_head(encoded).float().log_softmax(-1).transpose(0, 1)  # (S, B, V)
+        lengths = labels.new_full((len(labels),), encoded.shape[1])
         if attention_mask is not None:
             lengths = position_mask(attention_mask).sum(-1)
         return nn.functional.ctc_loss(
@@ -225,7 +225,7 @@ class Whisper(WhisperForConditionalGeneration):
         """Decode one window, with the attention mask of that window instead of the whole recording's."""
         if attention_mask is not None and segment_input is not None:
             if segment_input.shape[-1] == WHISPER_FRAMES and not is_shortform:
-                attention_mask = None  # Whisper's own 30 s window: silence is heard, not masked
+                attention_mask = None  # Whisper's own 30 s window: silence is input like any other, not masked
             else:
                 left = attention_mask.sum(-1)[batch_idx_map] - seek.to(attention_mask.device)[batch_idx_map]
                 steps = torch.arange(segment_input.shape[-1], device=attention_mask.device)

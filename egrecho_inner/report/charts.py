@@ -66,7 +66,7 @@ def histogram(series: Mapping[str, np.ndarray], unit: str, mark: Mark | None = N
 
 
 def describe(values: np.ndarray) -> str:
-    """Say in a few figures how values are distributed."""
+    """Return in a few figures how values are distributed."""
     middle, high = np.percentile(values, [50, 99])
     return f"median {short(middle)} · 99 % under {short(high)} · most {short(values.max())}"
 
@@ -113,11 +113,11 @@ def _strip(scale: Scale, name: str, values: np.ndarray, top: float, unit: str) -
         height = max(1.0, (STRIP - 6) * counts[number] / counts.max())
         low, beyond = number * scale.step, number == scale.bins
         place = f"{low:g} or more" if beyond else f"{low:g} to {low + scale.step:g}"
-        said = f"{name}: {place} {unit}: {counts[number]:,} ({100 * counts[number] / len(values):.2g} %)"
+        label = f"{name}: {place} {unit}: {counts[number]:,} ({100 * counts[number] / len(values):.2g} %)"
         bars.append(
             tag(
                 "rect",
-                tag("title", said),
+                tag("title", label),
                 x=round(number * width + 0.5, 1),
                 y=round(base - height, 1),
                 width=round(max(width - 1, 0.5), 1),

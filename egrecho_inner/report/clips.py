@@ -1,4 +1,4 @@
-"""Short pieces of cuts as small files in memory, for pages with players; and what their samples tell.
+"""Short pieces of cuts as small files in memory, for pages with players; and what was measured in them.
 
 In: ids of a manifest, waves at 16 kHz. Out: cuts; MP3 of about 27 kbit/s, which every browser plays (Opus in Ogg was
 twice that size at the same effort, FLAC five times); a `Sound` with a digest, the loudest sample, the share of clipped
@@ -37,7 +37,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Sound:
-    """What the samples of a cut tell."""
+    """What was measured in the samples of a cut."""
 
     digest: bytes
     """Equal for equal samples."""

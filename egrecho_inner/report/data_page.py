@@ -28,7 +28,7 @@ NO_FINDING = "Nothing suspicious was found by the checks that were made."
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page tells of one cut."""
+    """What the page shows of one cut."""
 
     id: str
     text: str
@@ -45,7 +45,7 @@ class DataReport:
     findings: list[Finding]
     shown: Mapping[int, Shown]
     """The cuts of the findings, by row."""
-    heard: int
+    checked: int
     """Cuts whose audio was checked."""
     skips: Mapping[str, list[Skip]] = field(default_factory=dict)
     """Ledgers by their path."""
@@ -112,7 +112,9 @@ def _overview(report: DataReport) -> Html:
         seconds = sum(outside for _, outside in report.speakers.values())
         row = [_chip("warning"), _link("speakers", SHARED)]
         rows.insert(sum(each.severity != "hint" for each in report.findings), [*row, "", _hours(seconds)])
-    checked = f"Every transcript and length was checked; of the audio, {report.heard:,} of {len(report.survey):,} cuts."
+    checked = (
+        f"Every transcript and length was checked; of the audio, {report.checked:,} of {len(report.survey):,} cuts."
+    )
     body = (
         table(["", "What", "Utterances", "Audio"], rows, numbers=(2, 3), cls="chips") if rows else tag("p", NO_FINDING)
     )
@@ -258,10 +260,10 @@ def _cut(row: int, report: DataReport, played: set[int], why: str) -> Html:
     elif shown.clip:
         played.add(row)
     top = tag("div", tag("span", shown.id, cls="id"), _facts(report.survey, row), cls="top")
-    return tag("div", top, tag("div", _said(shown.text), sound, cls="heard"), cls="cut", id=anchor)
+    return tag("div", top, tag("div", _text(shown.text), sound, cls="row"), cls="cut", id=anchor)
 
 
-def _said(content: str) -> Html | None:
+def _text(content: str) -> Html | None:
     short = content if len(content) <= MOST_TEXT else f"{content[:MOST_TEXT]} … ({len(content):,} characters)"
     return text(short, cls="said") if content else None
 

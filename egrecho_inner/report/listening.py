@@ -1,8 +1,8 @@
-"""Listening to some cuts of a survey: which ones, and what their samples tell.
+"""Checks of the audio of some cuts of a survey: which ones, and what was measured.
 
-In: a `Survey`, how many cuts may be loaded. Out: a `Heard` for each. Audio is costly, so a limited number is listened
-to: first those that could be copies (same transcript, same length to the sample), then those of one length in training
-and other data, then a random sample. Each takes some milliseconds; one wave is in memory at a time.
+In: a `Survey`, how many cuts may be loaded. Out: a `CheckedAudio` for each. Audio is costly, so a limited number is
+listened to: first those that could be copies (same transcript, same length to the sample), then those of one length in
+training and other data, then a random sample. Each takes some milliseconds; one wave is in memory at a time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,8 +17,8 @@ from egrecho_inner.report.survey import Survey
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What was heard in one cut."""
+class CheckedAudio:
+    """What was measured in the audio of one cut."""
 
     row: int
     sound: Sound | None
@@ -40,16 +40,16 @@ def choose_cuts(survey: Survey, limit: int | None, seed: int = 0) -> np.ndarray:
     return rows[order[:limit]]
 
 
-def listen(survey: Survey, rows: Iterable[int]) -> Iterator[Heard]:
+def listen(survey: Survey, rows: Iterable[int]) -> Iterator[CheckedAudio]:
     """Load the audio of some cuts, one at a time."""
     for row, cut in survey.read(rows):
         try:
-            yield Heard(row, measure_sound(load_audio(cut)))
+            yield CheckedAudio(row, measure_sound(load_audio(cut)))
         except DataError as error:
-            yield Heard(row, None, str(error))
+            yield CheckedAudio(row, None, str(error))
 
 
 def _repeated(keys: np.ndarray) -> np.ndarray:
-    """Tell for each key whether it comes more than once."""
+    """Return for each key whether it comes more than once."""
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     return counts[inverse] > 1

@@ -42,8 +42,10 @@ def recordings_page(name: str, manifests: Mapping[str, Path], skips: Sequence[Sk
         figures.append((split, len(index), f"{index.durations.sum() / 60:.1f} minutes"))
         for cut in index:
             clip, room = sound(cut, room)
-            uid, said = cut.recording.id, cut.supervisions[0].text
-            rows.append([text(uid, "id"), split, f"{cut.duration:.1f}", text(said), player(clip, "no room for more")])
+            uid, reference = cut.recording.id, cut.supervisions[0].text
+            rows.append(
+                [text(uid, "id"), split, f"{cut.duration:.1f}", text(reference), player(clip, "no room for more")]
+            )
     reasons = [[text(skip.id, "id"), skip.reason, text(str(skip.value))] for skip in skips]
     left = table(["recording", "reason", ""], reasons)
     return page(
@@ -88,7 +90,7 @@ def result_page(report: Mapping[str, Any], compared: Iterable[Mapping[str, Any]]
         section(
             "Recordings that nothing was chosen by",
             table(["recording", "said", "base", "tuned", "sound"], rows),
-            note="The base's worst first. What differs from what was said is in colour.",
+            note="The base's worst first. What differs from the reference is in colour.",
         ),
     )  # fmt: skip
 

@@ -17,7 +17,9 @@ from egrecho_inner.results.flags import FLAGS
 from egrecho_inner.results.rescored import Rescored
 from egrecho_inner.text.scoring import INS, REF, percent
 
-ABOUT_GROUPS = "The whisker is the 95 % interval: where it is long, the group is too small to tell. Bars end at {} %."
+ABOUT_GROUPS = (
+    "The whisker is the 95 % interval: where it is long, the group is too small to show it. Bars end at {} %."
+)
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def _split_of_errors(report: ScoreReport) -> Html:
     ]
     tokens = max(sum(count for *_, count in shares), 1)
     line = [tag("span", cls=cls, style=f"width:{100 * count / tokens:.2f}%") for cls, _, count in shares if count]
-    said = " · ".join(f"{count:,} {name} ({percent(_share(count, part.total))} %)" for _, name, count in shares)
-    return tag("div", tag("div", *line, cls="split"), tag("div", said, cls="facts"))
+    counts = " · ".join(f"{count:,} {name} ({percent(_share(count, part.total))} %)" for _, name, count in shares)
+    return tag("div", tag("div", *line, cls="split"), tag("div", counts, cls="facts"))
 
 
 def _warnings(scored: Rescored) -> Html | None:
@@ -173,7 +175,7 @@ def _utterances(report: ScoreReport) -> Html:
 
 
 def _select(name: str, label: str, options: Sequence[tuple[str, str]]) -> Html:
-    return tag("select", *(tag("option", said, value=value) for value, said in options), id=name, aria_label=label)
+    return tag("select", *(tag("option", label, value=value) for value, label in options), id=name, aria_label=label)
 
 
 def _facts(scored: Rescored) -> Html:

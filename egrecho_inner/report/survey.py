@@ -202,7 +202,7 @@ def _tokens(text: str, language: str, encoder: LabelEncoder | None) -> int:
 
 
 def identified_languages() -> set[str]:
-    """Return the languages, by Whisper's codes, that py3langid tells apart; none without it."""
+    """Return the languages, by Whisper's codes, that py3langid knows; none without it."""
     return {code for name, _ in py3langid.rank("") if (code := whisper_language(name))} if py3langid else set()
 
 

@@ -1,7 +1,7 @@
 """Utterances that deserve an ear before a model is trained on them, ranked, with the reason.
 
-In: a `Survey`; what was heard in some of its cuts. Out: a `Finding` for each kind of suspicion, worst first: how many
-cuts, how many seconds, the worst of them. Nothing is judged here: a suspicion is to be looked at, not a verdict.
+In: a `Survey`; the audio of some of its cuts. Out: a `Finding` for each kind of suspicion, worst first: how many
+cuts, how many seconds, the worst of them. A suspicion is to be looked at, not a verdict.
 Left out: which cuts to listen to, see `listening.py`.
 """
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from egrecho_inner.report.listening import Heard
+from egrecho_inner.report.listening import CheckedAudio
 from egrecho_inner.report.survey import UNKNOWN, UNUSABLE, Survey, identified_languages
 from egrecho_inner.text.constants import MAX_TOKENS, WINDOW_SECONDS
 from egrecho_inner.text.languages import whisper_language
@@ -26,7 +26,7 @@ LEAST_SPREAD = 0.05
 ENOUGH = 20
 """Cuts of a language from which its pace is known."""
 DISTINCT, PROMPT = 6, 5
-"""Letters from which a text tells something; times that training data may have it before it is a prompt."""
+"""Letters below which a text is no evidence; times that training data may have it before it is a prompt."""
 """Seconds of Whisper's window."""
 LEGIBLE = 4
 """Letters from which a text has a script."""
@@ -59,20 +59,20 @@ class Finding:
     worst: list[Suspect]
 
 
-def find_suspects(survey: Survey, heard: Sequence[Heard] = (), top: int = 20) -> list[Finding]:
+def find_suspects(survey: Survey, checked: Sequence[CheckedAudio] = (), top: int = 20) -> list[Finding]:
     """Gather every suspicion that some cut is under, errors first.
 
     Args:
         survey: Of all cuts.
-        heard: Of those that were listened to.
+        checked: Of those that were listened to.
         top: Cuts to name for each suspicion.
     """
     collect = _Collector(survey, top)
-    digests = _digests(survey, heard)
+    digests = _digests(survey, checked)
     _leaks(survey, digests, collect)
     _ids(survey, collect)
     _copies(survey, digests, collect)
-    _sounds(survey, heard, collect)
+    _sounds(survey, checked, collect)
     _texts(survey, collect)
     _pace(survey, collect)
     _languages(survey, collect)
@@ -129,7 +129,7 @@ def _leaks(survey: Survey, digests: np.ndarray, collect: _Collector) -> None:
     same_audio = dict(_across(survey.source, survey)) | dict(_across(digests, survey))
     suspects = [Suspect(row, f"the same audio in {_split(survey, other)}", other) for row, other in same_audio.items()]
     suspects.sort(key=lambda each: each.row)
-    advice = "Remove them from train: a score on audio the model was trained on says nothing."
+    advice = "Remove them from train: a score on audio the model was trained on is no evidence."
     collect.add("leak", "error", "Test utterance that is in train", advice, suspects)
 
     prompts = _frequent(survey.text[survey.training])
@@ -167,21 +167,21 @@ def _copies(survey: Survey, digests: np.ndarray, collect: _Collector) -> None:
     collect.add("copy", "hint", "Same audio more than once in a split", advice, suspects)
 
 
-def _digests(survey: Survey, heard: Sequence[Heard]) -> np.ndarray:
-    """Return what tells the audio of each cut from others (N,) uint64; 0 where it was not heard."""
+def _digests(survey: Survey, checked: Sequence[CheckedAudio]) -> np.ndarray:
+    """Return a digest of the audio of each cut (N,) uint64; 0 where it was not checked."""
     digests = np.zeros(len(survey), dtype=np.uint64)
-    for each in heard:
+    for each in checked:
         if each.sound is not None and each.sound.peak > SILENT:  # silences of one length are alike, and no leak
             digests[each.row] = int.from_bytes(each.sound.digest[:8], "big") or 1
     return digests
 
 
-def _sounds(survey: Survey, heard: Sequence[Heard], collect: _Collector) -> None:
+def _sounds(survey: Survey, checked: Sequence[CheckedAudio], collect: _Collector) -> None:
     """Find audio that is broken, silent, clipped or off its zero line."""
-    faults = [Suspect(each.row, each.fault) for each in heard if each.sound is None]
+    faults = [Suspect(each.row, each.fault) for each in checked if each.sound is None]
     advice = "Training and evaluation will stop or leave these out; egrecho validate-data lists them all."
     collect.add("broken", "error", "Audio that cannot be loaded", advice, faults)
-    sounds = [(each.row, each.sound) for each in heard if each.sound is not None]
+    sounds = [(each.row, each.sound) for each in checked if each.sound is not None]
     with_text = [(row, sound) for row, sound in sounds if survey.characters[row]]
     silent = sorted(((row, sound) for row, sound in with_text if sound.peak < SILENT), key=lambda pair: pair[1].peak)
     suspects = [Suspect(row, f"peak {_decibels(sound.peak)}") for row, sound in silent]

@@ -1,4 +1,4 @@
-"""Utterances as cards: reference and hypothesis aligned, errors told apart by colour, line and place.
+"""Utterances as cards: reference and hypothesis aligned, errors marked by colour, line and place.
 
 In: a scored result, the rows to show. Out: `Html` cards, as many as there is room for. The upper line reads as the
 reference; below an error stands what was recognised in its place. Figures for finding and ordering are attributes that
@@ -87,7 +87,7 @@ def _alignment(scored: Rescored, row: int) -> Html:
     _, ref, hyp = scored.pairs[row]
     metric = scored.score.metric
     if not ref and not hyp:
-        return tag("p", "nothing said, nothing recognised", cls="note")
+        return tag("p", "empty reference, nothing recognised", cls="note")
     return aligned(align(tokenize(ref, metric), tokenize(hyp, metric)), metric)
 
 
@@ -100,8 +100,8 @@ def _head(scored: Rescored, row: int, other: Rescored | None) -> Html:
     facts += [str(fields[key]) for key in ("speaker", "language") if fields.get(key)]
     chips = [tag("span", name, cls="chip warning") for name in scored.flags[row]]
     if other is not None and (change := int(scored.score.utterance_errors[row] - other.score.utterance_errors[row])):
-        said = f"{abs(change):,} {'fewer' if change < 0 else 'more'}"
-        chips.append(tag("span", said, cls=f"chip {'good' if change < 0 else 'error'}"))
+        count = f"{abs(change):,} {'fewer' if change < 0 else 'more'}"
+        chips.append(tag("span", count, cls=f"chip {'good' if change < 0 else 'error'}"))
     facts_line = tag("span", [[tag("bdi", fact), " · "] for fact in facts[:-1]], tag("bdi", facts[-1]), cls="facts")
     return tag("div", tag("bdi", fields["id"], cls="id"), facts_line, *chips, cls="top")
 
@@ -109,7 +109,7 @@ def _head(scored: Rescored, row: int, other: Rescored | None) -> Html:
 def _as_written(scored: Rescored, row: int) -> Html:
     fields = scored.rows[row]
     pairs = [("Reference", fields["ref"]), ("Recognised", fields["hyp"])]
-    lines = [[tag("dt", name), tag("dd", text(said[: 20 * MOST_TOKENS] or "(nothing)"))] for name, said in pairs]
+    lines = [[tag("dt", name), tag("dd", text(each[: 20 * MOST_TOKENS] or "(nothing)"))] for name, each in pairs]
     return tag("details", tag("summary", "as written, before normalisation"), tag("dl", *lines))
 
 
@@ -136,7 +136,7 @@ def _kind(pair: tuple[str | None, str | None]) -> str:
 
 
 def _pair(kind: str, errors: Alignment) -> Html:
-    """Stack what was said over what was recognised: a word, or neighbouring characters."""
+    """Stack the reference over what was recognised: a word, or neighbouring characters."""
     refs, hyps = ([token for token in side if token is not None] for side in zip(*errors, strict=True))
     upper = tag("del", *map(_visible, refs)) if refs else tag("span")
     lower = tag("ins", *map(_visible, hyps)) if hyps else tag("span")

@@ -51,7 +51,7 @@ class Ledger:
             write_jsonl(self.path, (to_line(asdict(row)) for row in rows))
 
     def summary(self, total: int, what: str = "utterances") -> str:
-        """Say what was kept and why the rest was not, in one sentence.
+        """Return what was kept and why the rest was not, in one sentence.
 
         Args:
             total: how many items there were, the skipped ones included.

@@ -21,7 +21,7 @@ Area = Literal["machine", "data", "model", "config"]
 State = Literal["ok", "note", "bad"]
 
 LEAST_SHARED = 1e9
-"""Bytes of /dev/shm that loader processes pass batches through; Docker gives 64 MB unless told otherwise."""
+"""Bytes of /dev/shm that loader processes pass batches through; Docker gives 64 MB by default."""
 LEAST_MEMORY, LEAST_DISK = 4e9, 10e9
 NVIDIA = ("nvidia-smi", "--query-gpu=driver_version,name,memory.total", "--format=csv,noheader,nounits")
 FROM_EXTRA = {"deepspeed": "deepspeed", "wandb": "watch", "trackio": "watch", "faster-whisper": "ct2"}

@@ -38,7 +38,7 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Fault(Skip):
-    """A skip whose cause may pass: a file that could not be read, say."""
+    """A skip whose cause may pass: a file that could not be read, for instance."""
 
     position: int = 0
     """Of the item in its manifest."""

@@ -108,7 +108,7 @@ class Gate:
         self.check_pace(address)
         digest = hashlib.sha256(value.strip().encode()).hexdigest()
         found = None
-        for token in self.tokens:  # all of them, so that time tells nothing
+        for token in self.tokens:  # all of them, so that the time is the same
             if hmac.compare_digest(token.sha256, digest):
                 found = token
         if found is None or (found.expires is not None and found.expires < time.time()):

@@ -52,7 +52,7 @@ class Dispatcher:
         self.thread.join(10)
 
     def loop(self) -> None:
-        """Work until told to stop."""
+        """Work until stopped."""
         while not self.stopping.is_set():
             try:
                 self.step()
@@ -141,7 +141,7 @@ class Dispatcher:
             logger.info("job %s: %s after %.0f s", job.id, result["state"], seconds)
 
     def spent(self, job: Job) -> float:
-        """Return the seconds of an attempt that left no result, as its events tell."""
+        """Return the seconds of an attempt that left no result, from its events."""
         with suppress(OSError):
             folder = self.folder(job)
             begun = folder.read("worker.json") and (folder.path / "worker.json").stat().st_mtime

@@ -10,7 +10,7 @@
     artifact.tar.gz  what a client downloads
     result.json      how it ended; where it is, nothing runs any more
 
-The folder tells everything that a server needs after it was killed.
+The folder holds everything that a server needs after it was killed.
 """
 
 import fcntl

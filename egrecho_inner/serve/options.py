@@ -47,7 +47,7 @@ class Limits(Options, group="limits"):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the server is told."""
+    """All settings of the server."""
 
     work: Path
     """Folder of jobs, data sets and the store."""
@@ -56,7 +56,7 @@ class Settings:
     open: bool = False
     """Let anyone in who reaches the port."""
     tokens: Path | None = None
-    """JSON file of tokens; `auth.Token` says what is in it."""
+    """JSON file of tokens; `auth.Token` is an entry."""
     hosts: tuple[str, ...] = ()
     """Names under which the server is reached besides addresses and localhost; `*.example.org` for all below."""
     models: dict[str, str] = field(default_factory=lambda: dict(HUB_MODELS))

@@ -95,7 +95,7 @@ async def delete(request: Request, id: str) -> Response:
 
 @router.get("/jobs/{id}/logs")
 async def logs(request: Request, id: str) -> Response:
-    """Send the log from byte `offset` on; X-Next-Offset says where to go on."""
+    """Send the log from byte `offset` on; X-Next-Offset is where to go on."""
     service, job = await find(request, id)
     offset = number(request.query_params, "offset", 0, 0, 2**62)
     path = service.folder(job).log

@@ -1,7 +1,7 @@
 """Jobs in SQLite: every change of state is one transaction that names the state it expects.
 
 In: calls from request handlers and from the dispatcher, of any thread. Out: rows. The write-ahead log survives kill -9;
-a change whose expected state is gone changes nothing and says so: two dispatchers, or a cancel and a finish that meet,
+a change whose expected state is gone changes nothing: two dispatchers, or a cancel and a finish that meet,
 cannot both win. What a worker did is in its job's folder, not here: the store can always be brought up to date.
 """
 
@@ -84,7 +84,7 @@ PACKED = ("options", "error", "result")
 
 
 class QueueFull(Exception):
-    """No room for another job; the argument says whose."""
+    """No room for another job; the argument names whose."""
 
 
 class Store:

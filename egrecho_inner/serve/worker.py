@@ -169,10 +169,10 @@ def conclude(folder: JobFolder, code: int, seconds: float) -> dict[str, Any] | N
 
 
 def last_error(folder: JobFolder) -> str:
-    """Return the line in which the program said what was wrong, without the paths of this machine."""
+    """Return the line with the program's error, without the paths of this machine."""
     lines = [line for line in tail(folder.log).splitlines() if line.startswith("error: ")]
     if not lines:
-        return "the job ended without saying why; the log has its last lines"
+        return "the job ended without a reason; the log has its last lines"
     return lines[-1].removeprefix("error: ").replace(f"{folder.path}/", "")[:1000]
 
 

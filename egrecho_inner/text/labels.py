@@ -34,7 +34,7 @@ class Segment:
     end: float
     """Seconds from the beginning of the window."""
     text: str
-    """What is said."""
+    """The text."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class LabelEncoder:
 
     @property
     def no_speech(self) -> int:
-        """The id that says nothing is spoken: `<|nospeech|>`, or `<|nocaptions|>` in the first Whispers."""
+        """The id of silence: `<|nospeech|>`, or `<|nocaptions|>` in the first Whispers."""
         return self.id("<|nospeech|>" if "<|nospeech|>" in self.added else "<|nocaptions|>")
 
     def decode(self, ids: Iterable[int]) -> str:

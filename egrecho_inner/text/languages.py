@@ -82,7 +82,7 @@ def join_texts(texts: Iterable[str | None], language: str | None) -> str:
 def nearest_languages(name: str, count: int = 3) -> str:
     """Name the languages whose English names are most like a misspelt one; nothing for a code.
 
-    Letters in common say nothing of codes: mdw is Mboshi, a Bantu language, and mk is Macedonian.
+    Letters in common are no evidence for codes: mdw is Mboshi, a Bantu language, and mk is Macedonian.
     """
     names = sorted(known for known in _known_names() if len(known) > 3)
     near = difflib.get_close_matches(name.strip().lower(), names, n=count) if len(name.strip()) > 3 else []

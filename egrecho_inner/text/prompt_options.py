@@ -18,7 +18,7 @@ class PromptOptions(Options, group="prompt"):
     chat template, the audio before the prompt."""
     prompts: dict[str, list[str]] = field(default_factory=lambda: {"asr": ["Transcribe speech to text. "]})
     """For each task its prompts, of which training draws one for a cut and epoch, and decoding takes the first. Braces
-    {} are filled with what the cut says under the name of its task, such as hotwords."""
+    {} are filled with what the cut has under the name of its task, such as hotwords."""
     case: Literal["keep", "lower", "upper"] = "keep"
     """Letters of the texts that are learned."""
     punctuation: Literal["keep", "remove"] = "keep"

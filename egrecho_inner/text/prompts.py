@@ -49,7 +49,7 @@ class PromptEncoder:
     """
 
     language: str | None = None
-    """Of cuts that name none; the prompt says the language, if anything does."""
+    """Of cuts that name none; the prompt names the language, if anything does."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, options: PromptOptions, max_tokens: int = 512):
         if tokenizer.eos_token_id is None:
@@ -82,7 +82,7 @@ class PromptEncoder:
             draw: Seed, epoch and id, to draw one of several by; None takes the first.
 
         Raises:
-            DataError: The task has no prompt, or the cut does not say what its braces are filled with.
+            DataError: The task has no prompt, or the cut does not have what its braces are filled with.
         """
         if given := custom.get("prompt"):
             return str(given)

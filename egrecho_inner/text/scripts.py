@@ -1,7 +1,7 @@
-"""Scripts of a text and of a language: whether a transcript can be in the language that its label says.
+"""Scripts of a text and of a language: whether a transcript can be in the language of its label.
 
 In: a text, a language code. Out: the script most of its letters are in (Latin, Cyrillic, Han, ...), the scripts a
-language is written in. The names are the first word of Unicode's character names. Left out: telling languages of one
+language is written in. The names are the first word of Unicode's character names. Left out: separating languages of one
 script apart, which needs a statistical model.
 """
 

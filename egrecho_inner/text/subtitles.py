@@ -33,7 +33,7 @@ def kind_of(name: str, content: str) -> str:
     """Return the kind of a subtitle file: by its content where that is clear, else by the ending of its name.
 
     Raises:
-        DataError: Neither tells.
+        DataError: Neither shows it.
     """
     head = content.removeprefix("\ufeff").lstrip()[:4096]
     if head.startswith("WEBVTT"):

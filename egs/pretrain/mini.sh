@@ -59,11 +59,11 @@ languages() {
     --no_speech false
   egrecho filter "$work/windows_languages.jsonl.gz" "$work/train_languages.jsonl.gz" --language_tag text_language \
     --conditions "[{tag: text_language, one_of: [en, de, fr, es]}]"
-  egrecho_inner/full.py -c egs/pretrain/mini_languages.yaml --model.path egs/mini/nano \
-    --data.train "$work/train_languages.jsonl.gz" --outdir "$exp/languages"
+  egrecho_inner/full.py -c egs/pretrain/mini_languages.yaml --model egs/mini/nano \
+    --data.train "$work/train_languages.jsonl.gz" --out "$exp/languages"
 }
 labels() {
-  egrecho pseudo-label "$work/windows.jsonl.gz" "$work/labelled.jsonl.gz" --model_path "$exp/languages/final"
+  egrecho pseudo-label "$work/windows.jsonl.gz" "$work/labelled.jsonl.gz" --model "$exp/languages/final"
   egrecho tag "$work/labelled.jsonl.gz" "$work/tagged_windows.jsonl.gz" --tags "[edit_distance]" \
     --document_tags "[audio_language, edit_distance]" --jobs "$jobs"
 }
@@ -75,7 +75,7 @@ filters() {
 # model NAME: one of random weights on NAME.jsonl.gz, on one core
 model() {
   OMP_NUM_THREADS=1 egrecho_inner/full.py -c egs/pretrain/mini.yaml --data.train "$work/$1.jsonl.gz" \
-    --data.dev data/fbank_whisper80/web_mini_cuts_val.jsonl.gz --outdir "$exp/$1" ${words[@]+"${words[@]}"}
+    --data.dev data/fbank_whisper80/web_mini_cuts_val.jsonl.gz --out "$exp/$1" ${words[@]+"${words[@]}"}
 }
 models() {
   model unfiltered > "$exp/unfiltered.log" 2>&1 &
@@ -85,7 +85,7 @@ models() {
 }
 results() {
   for name in filtered unfiltered; do
-    egrecho eval -c egs/mini/eval.yaml --model_path "$exp/$name/final" --decode.language en --outdir "$exp/$name/eval" \
+    egrecho eval -c egs/mini/eval.yaml --model "$exp/$name/final" --decode.language en --out "$exp/$name/eval" \
       --cuts data/fbank_whisper80/web_mini_cuts_test.jsonl.gz
   done
   egrecho side-by-side "unfiltered=$exp/unfiltered/eval" "filtered=$exp/filtered/eval" --normalizer none \

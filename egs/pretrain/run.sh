@@ -68,7 +68,7 @@ if at_stage 1; then
   [ $((global_batch % step)) -eq 0 ] || die "--global_batch $global_batch is no multiple of --batch_size x --nproc, $step"
   training=()
   for file in $config; do training+=(-c "$file"); done
-  training+=(--model.path "$exp/processor" --model.size "$size" --outdir "$run" --data.dev "$dev")
+  training+=(--model "$exp/processor" --model.size "$size" --out "$run" --data.dev "$dev")
   training+=(--data.train "[$(printf '%s' "$train" | tr -s ' ' ',')]")
   training+=(--batch.batch_size "$batch_size" --train.accumulation $((global_batch / step)))
   if [ "$english_only" = true ]; then training+=(--data.language en); fi
@@ -81,7 +81,7 @@ fi
 if at_stage 2; then
   log "stage 2: evaluate $run"
   sets=$(printf ',%s' "$eval_dir"/*.jsonl.gz)
-  "${launch[@]}" egrecho_inner/evaluation.py -c config/eval.yaml --model_path "$run/final" --outdir "$run/eval" \
+  "${launch[@]}" egrecho_inner/evaluation.py -c config/eval.yaml --model "$run/final" --out "$run/eval" \
     --cuts "[${sets#,}]" > /dev/null
 fi
 

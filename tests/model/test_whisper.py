@@ -84,7 +84,7 @@ def test_an_utterances_logits_do_not_depend_on_its_batch_mates(attention: str, l
 
 
 def test_more_than_30_s_at_once_is_refused() -> None:
-    with pytest.raises(ValueError, match="3001 frames; Whisper hears 3000"):
+    with pytest.raises(ValueError, match="3001 frames; Whisper takes 3000"):
         tiny_model(PROCESSOR)(torch.zeros(1, 80, 3001), decoder_input_ids=tokens(1, 2))
 
 

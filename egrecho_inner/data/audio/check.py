@@ -2,7 +2,7 @@
 
 In: a path. Out: an `AudioScan`, with a `fault` where the file cannot be used. Every sample is decoded once, so that
 length, truncation, NaN and silence are known and not believed; `decode=False` reads headers only. Picklable on both
-sides and free of lhotse and torch, for worker processes. Left out: repair, and any judgment about utterances
+sides and free of lhotse and torch, for worker processes. Left out: repair, and any verdict on utterances
 (`manifests.py`). One core decodes about 2,300 hours of 16 kHz FLAC in an hour.
 """
 
@@ -31,7 +31,7 @@ class AudioScan:
 
     path: str
     info: AudioInfo | None = None
-    """None if the file cannot be used; `num_samples` is what was decoded, not what the header says."""
+    """None if the file cannot be used; `num_samples` is what was decoded, not the header's figure."""
     fault: str = ""
     """Why it cannot be used, short and without the file's own numbers."""
     detail: str = ""
@@ -66,7 +66,7 @@ def scan_audio(path: str | Path, decode: bool = True) -> AudioScan:
 
 
 def _decoded(path: Path, info: AudioInfo, short: float) -> AudioScan:
-    """Decode a file block by block and gather what its samples tell."""
+    """Decode a file block by block and measure its samples."""
     digest, bad = hashlib.blake2b(digest_size=16), set()
     length, peak, total, clipped = 0, 0.0, 0.0, 0
     try:

@@ -47,10 +47,10 @@ def log_mel_padded(waves: Tensor, frames: int, n_mels: int) -> Tensor:
         n_mels: 80 or 128.
     """
     # the last windows reach over the end, and count towards the maximum; at 30 s there is no room: stft mirrors there
-    heard = min(frames + TAIL_FRAMES, WHISPER_FRAMES)
-    waves = torch.nn.functional.pad(waves, (0, heard * HOP - waves.shape[1]))  # or cut off
+    window_frames = min(frames + TAIL_FRAMES, WHISPER_FRAMES)
+    waves = torch.nn.functional.pad(waves, (0, window_frames * HOP - waves.shape[1]))  # or cut off
     window = torch.hann_window(WINDOW, device=waves.device)
-    spectrum = torch.stft(waves, WINDOW, HOP, window=window, return_complex=True)[..., :heard]  # (B, 201, T)
+    spectrum = torch.stft(waves, WINDOW, HOP, window=window, return_complex=True)[..., :window_frames]  # (B, 201, T)
     power = torch.view_as_real(spectrum).double().square().sum(-1)
     logarithm = (filters(n_mels, waves.device).T @ power).clamp(min=1e-10).log10()  # (B, M, T)
     scaled = ((logarithm + 4) / 4).float()

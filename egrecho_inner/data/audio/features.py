@@ -77,7 +77,7 @@ def log_mel_batch(waves: Sequence[np.ndarray | torch.Tensor], n_mels: int = 80, 
 def collate_features(
     feats: Sequence[np.ndarray], lengths: Sequence[int], window_frames: int | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad utterances into one batch with what Whisper hears in silence.
+    """Pad utterances into one batch with Whisper's features of silence.
 
     Args:
         feats: Per utterance (T_i, M), T_i at least its length; further rows are its tail.
@@ -197,7 +197,7 @@ def _band_weights(n_mels: int) -> np.ndarray:
 
 
 def _as_wave(samples: np.ndarray | torch.Tensor, position: int) -> np.ndarray:
-    """Give one utterance as a float32 (N,) array, or say what is wrong with it."""
+    """Give one utterance as a float32 (N,) array, or raise what is wrong with it."""
     wave = np.asarray(samples, dtype=np.float32)
     if wave.ndim == 2 and len(wave) == 1:
         wave = wave[0]
@@ -239,8 +239,8 @@ def _mel_in_whispers_scale(buffer: np.ndarray, frames: int, n_mels: int) -> np.n
 
 def _limit(feats: np.ndarray, num_samples: int, position: int) -> np.ndarray:
     """Raise what is far below one utterance's maximum, in place."""
-    heard = feats[:WHISPER_FRAMES] if num_samples <= WHISPER_FRAMES * HOP else feats
-    maximum = heard.max()
+    own = feats[:WHISPER_FRAMES] if num_samples <= WHISPER_FRAMES * HOP else feats
+    maximum = own.max()
     if not maximum < np.inf:
         raise DataError(f"utterance {position} of the batch has NaN or infinite samples; leave it out")
     return np.maximum(feats, max(maximum - np.float32(DYNAMIC_RANGE), np.float32(FLOOR)), out=feats)

@@ -1,4 +1,4 @@
-"""Audio files as they lie on disk: what the header says, with errors that name the file.
+"""Audio files as they lie on disk: what the header holds, with errors that name the file.
 
 In: a path. Out: an `AudioInfo`. libsndfile (through soundfile) reads WAV, FLAC, OGG, Opus, MP3, AIFF, AU, CAF, NIST
 SPHERE and their kin; what it cannot read is an error here, and `import-kaldi` turns it into a counted skip.
@@ -21,7 +21,7 @@ class AudioInfo:
     """The header of one audio file."""
 
     sampling_rate: int
-    """In Hz, as the file says it."""
+    """In Hz, as the header gives it."""
     num_samples: int
     """Per channel."""
     channels: int
@@ -65,7 +65,7 @@ def special_file(path: Path) -> str:
 
 
 def explain_unreadable(path: Path, reason: str = "") -> str:
-    """Say in a few words why this file is no audio."""
+    """Return in a few words why this file is no audio."""
     if not path.exists():
         return "no such file"
     if kind := special_file(path):

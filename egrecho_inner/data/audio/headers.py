@@ -22,7 +22,7 @@ UNKNOWN_LENGTHS = {0, 0x7FFF0000, 0x7FFFF000, 0x7FFFFFFF, 0x80000000}
 def missing_audio(path: Path, info: AudioInfo) -> tuple[int, float]:
     """Compare the length that a file's header announces with the file; libsndfile silently takes what is there.
 
-    Knows RIFF (WAV), FORM (AIFF), AU, NIST SPHERE and Ogg (whose last page must say that it is the last).
+    Knows RIFF (WAV), FORM (AIFF), AU, NIST SPHERE and Ogg (whose last page must be marked as the last).
 
     Returns:
         Bytes and seconds that are missing; of Ogg, where nobody knows how much, infinitely many seconds.
@@ -50,7 +50,7 @@ def _missing_ogg(tail: bytes) -> int:
 
 
 def _announced(file: BinaryIO, head: bytes, size: int) -> tuple[int, int]:
-    """Return where the samples begin and should end; an end of 0 where the header does not say."""
+    """Return where the samples begin and should end; an end of 0 where the header does not give it."""
     if head[:4] in (b"RIFF", b"RIFX"):
         start, length = wav_data(file, size)
         return start, 0 if length >= 0xFFFFFF00 or length in UNKNOWN_LENGTHS else start + length
@@ -100,7 +100,7 @@ def close_wav(path: Path, copy: Path) -> bool:
 
 
 def _nist_span(head: bytes) -> tuple[int, int]:
-    """Return where the samples of an uncompressed NIST SPHERE file begin and end; zeros if its header does not say."""
+    """Return where the samples of an uncompressed NIST SPHERE file begin and end; zeros if its header does not."""
     fields = dict(re.findall(rb"(sample_count|sample_n_bytes|channel_count) -i (\d+)", head))
     plain = b"sample_coding -s" not in head or re.search(rb"sample_coding -s\d+ (pcm|ulaw|alaw)\s", head)
     if len(fields) < 3 or not plain:

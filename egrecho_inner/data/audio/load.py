@@ -1,4 +1,4 @@
-"""Waves of cuts: mono, 16 kHz, float32, exactly as long as the cut says.
+"""Waves of cuts: mono, 16 kHz, float32, exactly as long as the cut.
 
 In: a Lhotse cut. Out: `(num_samples,)`. A plain cut (one file, no transform but resampling) is read straight with
 soundfile, only its own segment; speed perturbation, mixes and padding go through Lhotse. Both give the same values.
@@ -46,8 +46,8 @@ def load_audio(cut: Cut) -> np.ndarray:
     """Load a cut's wave: mono, 16 kHz, float32, shape (num_samples,).
 
     Raises:
-        DataError: the file is missing, unreadable, shorter than the cut says (by more than 25 ms), at another
-            sampling rate than its manifest says, or holds NaN or infinite samples.
+        DataError: the file is missing, unreadable, shorter than the cut (by more than 25 ms), at another
+            sampling rate than in its manifest, or holds NaN or infinite samples.
     """
     if cut.sampling_rate != SAMPLING_RATE:
         cut = cut.resample(SAMPLING_RATE)

@@ -1,8 +1,8 @@
 """Noise to mix into speech: drawn from a manifest of noise cuts (`musan_cuts.jsonl.gz`), as waves or as features.
 
-In: a manifest whose cuts say `custom: {"part": "noise" | "music" | "speech"}`, a random generator. Out: noise of the
+In: a manifest whose cuts have `custom: {"part": "noise" | "music" | "speech"}`, a random generator. Out: noise of the
 length asked for: `noise` or `music` as it is, or `babble`, a sum of three to seven voices of the part `speech`.
-`mix_features` adds stored features in the domain of power; how far that is from mixing waves, docs/features.md says.
+`mix_features` adds stored features in the domain of power; how far that is from mixing waves, see docs/features.md.
 """
 
 import json
@@ -96,7 +96,7 @@ def mix_features(feats: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray
     """Add noise features to an utterance's so that the waves behind them would have this ratio of powers in dB.
 
     Args:
-        feats: (T + tail, M) of the utterance; the tail hears as much of the noise as its windows reach back.
+        feats: (T + tail, M) of the utterance; the tail has as much of the noise as its windows reach back.
         noise: (T, M) or longer.
         snr: In dB, over the whole utterance.
     """

@@ -1,7 +1,7 @@
 """Stored features: lilcom archives (`feats-0.lca`) that Lhotse reads, each utterance with its tail behind it.
 
 In: log-mel features (T + tail, M) of `features.log_mel`. Out: a file of compressed chunks of 500 frames, and a storage
-key of offsets ("0,25840,5691") per utterance. A manifest says T frames, and Lhotse reads T; `load_stored` gives the
+key of offsets ("0,25840,5691") per utterance. A manifest names T frames, and Lhotse reads T; `load_stored` gives the
 tail too, with which an utterance can be padded to 30 s as if the wave had been.
 A value is kept to the nearest multiple of 2^tick_power; docs/features.md has the table behind the default.
 Left out: half floats, which take twice the room of lilcom at the same error.

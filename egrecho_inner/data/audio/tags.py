@@ -55,7 +55,7 @@ def steadiness(wave: np.ndarray) -> float:
     """Return how steady a wave's spectrum is, 0 to 1: speech is about 0.5 and below, music and hum above.
 
     The mean correlation of the log spectra of frames 0.2 s apart. A syllable is over by then, a held note is not
-    (Scheirer and Slaney 1997 tell speech from music by the same fact, the energy modulated at 4 Hz).
+    (Scheirer and Slaney 1997 separate speech from music by the same fact, the energy modulated at 4 Hz).
     """
     size = 1024
     count = len(wave) // (size // 2) - 1

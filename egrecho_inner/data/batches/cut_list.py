@@ -135,7 +135,7 @@ class CutList:
         return reasons | {f"over {labels.max_tokens} tokens": np.concatenate(too_long)}
 
     def language_faults(self, labels: Texts) -> dict[str, np.ndarray]:
-        """Return the cuts whose language the model cannot be told, by reason (N,)."""
+        """Return the cuts whose language has no token in the model, by reason (N,)."""
         reasons: dict[str, np.ndarray] = {}
         for language in {name: None for index in self.indexes for name in index.languages}:
             if reason := labels.language_fault(language):

@@ -61,7 +61,7 @@ class Inputs(Protocol):
         ...
 
     def to_device(self, inputs: dict[str, Any], device: torch.device) -> None:
-        """Compute in place what is computed beside the model (features, say); what is there already stays."""
+        """Compute in place what is computed beside the model (features, for instance); what is there already stays."""
         ...
 
 

@@ -223,7 +223,7 @@ class PackOptions(Options, group="pack"):
     """What is joined."""
 
     max_duration: NonNegativeFloat = 30.0
-    """Seconds of a window at most; 0 joins nothing and only notes what was said before. Over 30 is for evaluation."""
+    """Seconds of a window at most; 0 joins nothing and only notes the text before. Over 30 is for evaluation."""
     max_gap: NonNegativeFloat = 1.0
     """Seconds between two utterances of a recording at most."""
     by: Literal["recording", "speaker"] = "recording"

@@ -1,4 +1,4 @@
-"""What a model learns to say for a cut: the reference or the teacher's text, with or without times and previous text.
+"""The target text of a cut: the reference or the teacher's text, with or without times and previous text.
 
 In: cuts whose supervisions carry what `data/cuts/fields.py` lists. Out: the batches of `data/batches/tensors.py`.
 Whether a cut gets timestamps and a prompt is drawn afresh for every epoch, and is a pure function of (seed, epoch, id):

@@ -3,8 +3,8 @@
 In: for a cut and a choice of timestamps and prompt, the K likeliest tokens at each target and their log probabilities.
 Out: the same by cut id, checked against the decoder inputs they were computed for. A folder holds, for each shard,
 `ids-N.npy` (tokens, K) and `log_q-N.npy` (tokens, K) float16, mapped and read where needed, and `rows-N.jsonl`, a line
-for each cut and choice; `facts.json`, written last, says of what. K = 32 costs 192 bytes a token (64 bytes of ids below
-65,536, twice as much above).
+for each cut and choice; `facts.json`, written last, names what they are of. K = 32 costs 192 bytes a token (64 bytes
+of ids below 65,536, twice as much above).
 """
 
 import json

@@ -83,7 +83,7 @@ def measure(line: bytes, path: Path, number: int, in_shar: bool = False) -> Meas
         language = "+".join(sorted(named)) or None  # several are none of Whisper's
         texts = [each.get("text") for each in supervisions]
         size = NO_SUPERVISION if not texts else NO_TEXT if None in texts else byte_length(join_texts(texts, language))
-        taught = next((said for each in supervisions if (said := (each.get("custom") or {}).get("teacher"))), None)
+        taught = next((label for each in supervisions if (label := (each.get("custom") or {}).get("teacher"))), None)
         taught_size = NO_TEXT if taught is None else byte_length(taught["text"])
         return Measured(duration_of(cut), size, taught_size, hash_id(cut["id"]), language)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

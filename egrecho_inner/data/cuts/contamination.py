@@ -2,7 +2,7 @@
 
 In: the transcripts of evaluation sets, cuts of documents or windows. Out: for each cut the first set it shares a run of
 words with, and the run. A test text of fewer words than an n-gram is looked for as one run of all its words, if it has
-enough of them; shorter ones say nothing ("yes", "one two") and are counted.
+enough of them; shorter ones are no evidence ("yes", "one two") and are counted.
 """
 
 import hashlib

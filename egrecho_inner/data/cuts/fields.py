@@ -36,7 +36,7 @@ class Transcript:
     text: str | None
     """None where the audio is not transcribed, in part or at all; empty where nothing is spoken."""
     language: str | None = None
-    """Whisper's code; what the cut says where Whisper has none; None where it says nothing."""
+    """Whisper's code; the cut's own where Whisper has none; None where it names none."""
     task: Task | None = None
     """None takes the configuration's."""
     segments: tuple[Segment, ...] = ()
@@ -67,14 +67,14 @@ def teacher_of(cut: Cut) -> Transcript:
         raise DataError(f"cut {cut.id} has no teacher's text; label the cuts first (egrecho pseudo-label)")
     if len(labelled) > 1:
         raise DataError(f"cut {cut.id} has {len(labelled)} teacher's texts; label joined cuts after joining them")
-    said = labelled[0].custom["teacher"]
+    label = labelled[0].custom["teacher"]
     return Transcript(
-        said["text"],
-        code_of(said.get("language")) or one_language(cut.supervisions),
-        said.get("task"),
-        tuple(from_rows(said.get("segments", ()))),
-        said.get("previous", ""),
-        bool(said.get("truncated")),
+        label["text"],
+        code_of(label.get("language")) or one_language(cut.supervisions),
+        label.get("task"),
+        tuple(from_rows(label.get("segments", ()))),
+        label.get("previous", ""),
+        bool(label.get("truncated")),
     )
 
 

@@ -111,7 +111,7 @@ class CutIndex:
         """Return an array about the cuts that is kept with the index: the first process that asks makes it.
 
         Args:
-            name: Says all that it depends on beside the cuts.
+            name: Names all that it depends on beside the cuts.
             make: Takes long.
         """
         for folder in (self.folder, cache_folder("index") / f"{self.digest[:16]}.index"):

@@ -83,7 +83,7 @@ def run_pass(
     Args:
         stage: Its name in the ledger.
         cuts: Manifest to read.
-        out: Manifest to write; `OUT.json` beside it says what it was made with.
+        out: Manifest to write; `OUT.json` beside it has what it was made with.
         function: Of a module, so that workers can import it.
         settings: All that its result depends on beside the cuts; JSON.
         jobs: Processes on this machine.

@@ -1,7 +1,7 @@
 """Neighbouring utterances joined to windows near 30 s, with the time of each kept: `egrecho pack`.
 
 In: cuts of one utterance, in the order of their recordings. Out: cuts of one supervision each, whose text is the whole
-window's and whose `custom` has the timed parts (`segments`) and what was said before (`previous`), for the reference
+window's and whose `custom` has the timed parts (`segments`) and the text before (`previous`), for the reference
 and for the teacher's text where there is one. Inside a recording a window covers the audio as it is, silence included,
 so only true neighbours are joined: nothing that was left out between them (by the numbers in their ids, and by the mark
 `custom.gap_before` of imports and filters), no gap above a limit, no overlap, one speaker and one language. Utterances
@@ -96,7 +96,7 @@ def has_gap_before(spoken: SupervisionSegment) -> bool:
 
 
 def breaks_off(spoken: SupervisionSegment) -> bool:
-    """Tell whether the teacher's text ends before the speech does: nothing may be said to follow it."""
+    """Return whether the teacher's text ends before the speech does: then nothing may follow it."""
     return bool(((spoken.custom or {}).get("teacher") or {}).get("truncated"))
 
 
@@ -121,7 +121,7 @@ def neighbours(one: Cut, other: Cut) -> bool:
     """Tell by their numbers (`RECORDING-3`, `RECORDING-4`) whether an utterance between two was left out."""
     parts = [re.fullmatch(r"(.*-)(\d+)(\D.*)?", cut.id) for cut in (one, other)]
     if None in parts or parts[0].group(1, 3) != parts[1].group(1, 3):
-        return True  # named otherwise: only the gap can tell
+        return True  # named otherwise: only the gap can show it
     return int(parts[1].group(2)) == int(parts[0].group(2)) + 1
 
 
@@ -146,7 +146,7 @@ def finish(window: list[Cut], before: dict[str, Cut], name: str, options: PackOp
 
 
 def follows(previous: Cut, cut: Cut, options: PackOptions) -> bool:
-    """Tell whether one cut's words are what was said before another's."""
+    """Return whether one cut's words are those before another's."""
     one, other = previous.supervisions[0], cut.supervisions[0]
     if code_of(one.language) != code_of(other.language) or not same_speaker(previous, cut, options):
         return False
@@ -181,7 +181,7 @@ def cover(window: list[Cut], starts: list[float], supervision: SupervisionSegmen
 
 
 def join_supervisions(window: list[Cut], starts: list[float], previous: Cut | None) -> SupervisionSegment:
-    """Make the supervision of a window: whole text, timed parts, what was said before, and the same of the teacher."""
+    """Make the supervision of a window: whole text, timed parts, the text before, and the same of the teacher."""
     parts = [cut.supervisions[0] for cut in window]
     first, language = parts[0], code_of(parts[0].language)
     name = window[0].id if len(window) == 1 else f"{window[0].id}+{len(window) - 1}"
@@ -216,7 +216,7 @@ def join_teachers(
     said_before: SupervisionSegment | None,
     language: str | None,
 ) -> dict[str, Any]:
-    """Join the teacher's texts of a window; numbers that judge it are those of the worst utterance.
+    """Join the teacher's texts of a window; its scores are those of the worst utterance.
 
     Raises:
         DataError: They are of different teachers.

@@ -1,4 +1,4 @@
-"""Which teacher's texts are good enough to learn from: rules with thresholds, each naming the value it judged by.
+"""Which teacher's texts are good enough to learn from: rules with thresholds, each naming the value it used.
 
 In: a cut's JSON with a teacher's text on it. Out: the first rule it fails with the value, or none; a survival table.
 The error rate compares the teacher with the reference after normalisation, in words, or in characters where words have
@@ -21,7 +21,7 @@ from egrecho_inner.text.normalize import default_metric, default_normalizer, get
 
 EXAMPLES = 3
 UNSCORABLE = 9.99
-"""Error rate of a text where nothing was said: insertions have no reference to be divided by."""
+"""Error rate of a text where the reference is empty: insertions have no reference to be divided by."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Labelled:
     reference: str | None
     teacher: Mapping[str, Any]
     error: tuple[float, str] | None = None
-    """Error rate and its metric, where it is judged."""
+    """Error rate and its metric, where one is asked for."""
 
     def of(self, name: str) -> Any:
         """Return a field of the teacher's.
@@ -70,16 +70,16 @@ def read_labelled(row: Mapping[str, Any], options: RuleOptions, where: str) -> L
     if teacher is None or "text" not in teacher:
         raise DataError(f"{where}: cut {row['id']} has no teacher's text; label the cuts first (egrecho pseudo-label)")
     try:
-        said = read_reference(row)
+        found = read_reference(row)
     except DataError as fault:
         raise DataError(f"{where}: cut {row['id']}: {fault}") from fault
-    language, reference = said.language or code_of(teacher.get("language")), said.text
+    language, reference = found.language or code_of(teacher.get("language")), found.text
     error = None
     if options.max_error_rate is not None:
         if reference is None:
             raise DataError(
-                f"{where}: cut {row['id']} has no reference to judge the teacher by; set rules.max_error_rate null "
-                "and judge by likelihood, repetition and speed"
+                f"{where}: cut {row['id']} has no reference to compare the teacher with; set rules.max_error_rate null "
+                "and filter by likelihood, repetition and speed"
             )
         error = error_rate(reference, teacher["text"], language, options)
     return Labelled(row["id"], duration_of(row), language, reference, teacher, error)
@@ -90,11 +90,11 @@ def error_rate(reference: str, text: str, language: str | None, options: RuleOpt
     name = default_normalizer(language) if options.normalizer == "auto" else options.normalizer
     normalize = get_normalizer(name, language)
     metric = default_metric(language) if options.metric == "auto" else options.metric
-    said, heard = tokenize(normalize(reference), metric), tokenize(normalize(text), metric)
-    errors = sum(count_errors(said, heard))
-    if not len(said):
+    ref, hyp = tokenize(normalize(reference), metric), tokenize(normalize(text), metric)
+    errors = sum(count_errors(ref, hyp))
+    if not len(ref):
         return (0.0 if errors == 0 else UNSCORABLE), metric
-    return errors / len(said), metric
+    return errors / len(ref), metric
 
 
 def make_rules(options: RuleOptions) -> list[Rule]:
@@ -182,7 +182,7 @@ class Survival:
         self.tallies = {rule.name: RuleCount() for rule in rules}
         self.random = random.Random(seed)
 
-    def judge(self, cut: Labelled) -> tuple[Rule, Any] | None:
+    def evaluate(self, cut: Labelled) -> tuple[Rule, Any] | None:
         """Return the first rule that a cut fails with the value it fails by, or None."""
         self.total += 1
         self.seconds += cut.duration

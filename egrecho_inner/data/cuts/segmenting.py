@@ -108,11 +108,11 @@ def writing_of(row: Row, cues: Sequence[Cue]) -> str:
     return named or identify(" ".join(cue.text for cue in cues[:MANY]))
 
 
-MANY = 50  # captions that tell a language for sure
+MANY = 50  # captions that show a language for sure
 
 
 def window_row(document: Row, number: int, window: Window, before: Window | None, language: str) -> Row:
-    """Make the JSON of a window's cut; `language` only tells how texts are joined."""
+    """Make the JSON of a window's cut; `language` is only for joining texts."""
     source = document["supervisions"][0]
     name = f"{document['id']}-{number:05d}"
     duration = min(window.duration, document["duration"] - window.start)

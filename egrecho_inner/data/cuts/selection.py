@@ -27,7 +27,7 @@ from egrecho_inner.runtime.passes import publish
 EXAMPLES = 3
 COLUMNS = ["condition", "alone drops", "here drops", "cuts left", "hours left", "% of hours"]
 LANGUAGE_TAGS = ("text_language", "named_language")
-"""Tags that say under which language a cut is counted, the first that it has."""
+"""Tags under whose language a cut is counted, the first that it has."""
 
 
 def tags_in(row: Mapping[str, Any], where: str) -> dict[str, Scalar | None]:

@@ -1,4 +1,4 @@
-"""Tags written onto documents and windows, and what a document's windows tell of it together.
+"""Tags written onto documents and windows, and what a document's windows show together.
 
 In: cuts of `egrecho import-web` (documents, with `custom.captions`) or of `egrecho segment` (windows). Out: the same
 cuts; a document's tags are in `cut.custom.document`, a window's in `supervision.custom.tags`. Tags of documents that

@@ -40,7 +40,7 @@ class Captions:
     seconds: float
     """Of the audio they cover."""
     language: str | None = None
-    """Code the captions are said to be in."""
+    """Code of the captions, as their file names it."""
     machine: str | None = None
     """A recogniser's text of the same audio."""
     machine_language: str | None = None

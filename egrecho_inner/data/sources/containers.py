@@ -1,6 +1,6 @@
 """Audio in containers of the web (M4A, AAC, WebM, MKA, MP3, Opus, ...), decoded to FLAC by PyAV.
 
-In: a file. Out: a FLAC file. The container is told by the file's first bytes and named to the decoder, and the decoder
+In: a file. Out: a FLAC file. The container is known by the file's first bytes and named to the decoder, and the decoder
 gets an open file, not a name: playlists and formats that refer to other files or addresses are not followed. Samples
 are written as they are decoded, so that memory does not grow with the recording. Needs `pip install 'egrecho[web]'`.
 """

@@ -114,10 +114,10 @@ def divide(data: FolderData, options: SplitOptions, ledger: Ledger) -> None:
         return
     free = [uid for uid in data.clips if uid not in data.splits]
     takers = [split for split in SPLITS if split not in data.given or split in made_here(data.folder)]
-    settled = {groups[uid]: split for uid, split in data.splits.items()}
+    known_splits = {groups[uid]: split for uid, split in data.splits.items()}
     for uid in free:
         drawn = draw_split(groups[uid], options.dev, options.test, options.seed)
-        split = settled.get(groups[uid]) or (drawn if drawn in takers else next(iter(takers), "train"))
+        split = known_splits.get(groups[uid]) or (drawn if drawn in takers else next(iter(takers), "train"))
         if split in takers:
             data.splits[uid] = split
         else:

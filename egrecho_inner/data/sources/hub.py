@@ -33,7 +33,7 @@ class HubRow:
 
     id: str
     path: Path | None
-    """Its audio; None where `fault` says why there is none."""
+    """Its audio; None where `fault` has the reason."""
     columns: dict[str, Any]
     """All others."""
     fault: str = ""

@@ -27,7 +27,7 @@ ARCHIVE = re.compile(r"\.(ark|scp)(\.gz)?:\d+(\[.*\])?$")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One line of `text` with all that the directory says about it."""
+    """One line of `text` with all that the directory has about it."""
 
     id: str
     recording_id: str
@@ -42,7 +42,7 @@ class Utterance:
 
 @dataclass
 class DataDir:
-    """What a data directory says, read and checked."""
+    """The content of a data directory, read and checked."""
 
     path: Path
     tables: dict[str, Table] = field(default_factory=dict)

@@ -36,7 +36,7 @@ class Rules:
     keep_long: bool = False
     """Keep what is longer; evaluation decodes it in several windows, training cannot use it."""
     keep_empty: bool = False
-    """Keep utterances without words, and silent ones with words; evaluation scores what is heard there."""
+    """Keep utterances without words, and silent ones with words; evaluation scores what is recognised there."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ def build_manifests(
 
 
 def _judge(utterance: Utterance, scan: AudioScan, rules: Rules) -> tuple[str, str | float, float]:
-    """Return why an utterance is left out (or nothing), the value that says so, and where it ends in seconds."""
+    """Return why an utterance is left out (or nothing), the value behind that, and where it ends in seconds."""
     length = scan.info.duration if scan.info else 0.0
     end = length if utterance.end is None else utterance.end
     if scan.fault or scan.info is None:
@@ -167,15 +167,15 @@ def _compare_durations(data: DataDir, scans: Mapping[str, AudioScan], findings: 
         table = data.tables.get(name)
         if table is None or (name == "utt2dur" and "segments" in data.tables):
             continue
-        for id, said in table.rows.items():
+        for id, value in table.rows.items():
             scan = scans.get(id)
             try:
-                difference = float(said) - scan.info.duration if scan and scan.info else 0.0
+                difference = float(value) - scan.info.duration if scan and scan.info else 0.0
             except ValueError:
                 difference = math.nan
             if not abs(difference) <= 0.025:
                 measured = scan.info.duration if scan and scan.info else math.nan
-                where = table.where(id, f"says {said} s, the audio has {measured:.3f} s")
+                where = table.where(id, f"says {value} s, the audio has {measured:.3f} s")
                 findings.warn(f"{name} is wrong", where, "measured durations are used")
 
 

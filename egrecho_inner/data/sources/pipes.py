@@ -64,7 +64,7 @@ def parse_pipe(command: str, roots: list[Path]) -> list[str]:
         roots: folders to look in for a relative input path, in this order.
 
     Raises:
-        DataError: it is not one of the known forms; the message says what is not.
+        DataError: it is not one of the known forms; the message names what is not.
     """
     try:
         words = shlex.split(command.strip().removesuffix("|"))
@@ -111,8 +111,8 @@ def transcode(id: str, arguments: list[str], folder: Path) -> Path:
     except subprocess.TimeoutExpired as error:
         raise DataError(f"{arguments[0]} ran for more than {TIMEOUT} s") from error
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise DataError(f"{arguments[0]} failed with status {done.returncode}: {said[-1][:200]}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise DataError(f"{arguments[0]} failed with status {done.returncode}: {lines[-1][:200]}")
     try:
         with soundfile.SoundFile(io.BytesIO(done.stdout)) as file:
             samples, rate = file.read(dtype="int32", always_2d=True), file.samplerate

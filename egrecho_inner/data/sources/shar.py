@@ -1,7 +1,7 @@
 """Lhotse Shar as it lies on disk: shards of cuts, and tar files with their audio, read side by side.
 
 In: folders with `cuts.N.jsonl[.gz]`, `recording.N.tar` and perhaps other fields. Out: the cuts with their audio in
-memory, in the order of the shards. Everything that a line or a member of a tar says passes the scan of manifests
+memory, in the order of the shards. Everything in a line or a member of a tar passes the scan of manifests
 (`check_line`) before Lhotse sees it; no member is written anywhere, whatever its name. A tar must have the audio
 of just its shard's cuts, in their order: Lhotse's own reader ends a shard where the shorter of the two ends.
 Left out: stored features and arrays; fields of plain values (`NAME.N.jsonl`) are read.

@@ -27,7 +27,7 @@ FILLED = 0.6
 
 @dataclass(frozen=True)
 class SplitOptions(Options, group="split"):
-    """How clips are divided where no CSV file says so."""
+    """How clips are divided where no CSV file does."""
 
     dev: ShareBelowOne = 0.2
     """Share of the clips that chooses the best checkpoint."""

@@ -20,7 +20,7 @@ from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.text.normalize import fold_text
 
 CLIPPED = 0.01  # share of samples at full scale from which speech sounds distorted
-QUIET = 0.001  # peak (-60 dB) below which nothing is heard
+QUIET = 0.001  # peak (-60 dB) below which nothing is audible
 DC_OFFSET = 0.05  # mean sample from which a broken recording device shows
 
 
@@ -110,7 +110,7 @@ def check_overlap(test: Validation, train: Validation) -> None:
             findings.warn("recording id that is also in train", wav_scp.where(id), "the audio differs; is it meant?")
     speakers = {utterance.speaker for utterance in train.data.utterances} - {None}
     for speaker in sorted({utterance.speaker for utterance in test.data.utterances} & speakers):
-        findings.warn("speaker who is also in train", speaker, "scores say nothing about new speakers")
+        findings.warn("speaker who is also in train", speaker, "scores are no evidence about new speakers")
     texts = {fold_text(utterance.text) for utterance in train.data.utterances}
     shared = [utterance for utterance in test.data.utterances if fold_text(utterance.text) in texts]
     if shared:
@@ -137,7 +137,7 @@ def _report_uncompared(test: Validation, train: Validation) -> None:
 
 
 def _judge_audio(found: Validation, rules: Rules) -> None:
-    """Run the import's own judgment, then look at what only a listener would mind."""
+    """Run the import's own checks, then those of what only a listener would mind."""
     findings, ledger = found.findings, Ledger("skipped.jsonl")
     known = DataDir(found.data.path, found.data.tables)
     known.utterances = [utterance for utterance in found.data.utterances if utterance.recording_id in found.scans]

@@ -41,7 +41,7 @@ class Pair:
     language: str | None = None
     """Code that the file's name or the list gives."""
     folder: str = ""
-    """That they were found in; tells pairs of one name apart."""
+    """That they were found in; separates pairs of one name."""
     stage: Mapping[str, Any] | None = None
     """The line of a stage file that has the captions in it (`web_stages.py`)."""
 

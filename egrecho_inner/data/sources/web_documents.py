@@ -6,7 +6,7 @@ without text, for nothing is transcribed yet; its `custom` holds
     captions   [[start, end, text], ...]   cues as parsed, nothing repaired; start and end are null in plain text
     subtitles  {file, format}              where they come from
 
-and `cut.custom.document` is the place of the document's tags; `named_language`, what the file's name or a list says,
+and `cut.custom.document` is the place of the document's tags; `named_language`, from the file's name or a list,
 is the first. No supervision names a language yet: the captions may be in another, and the audio, too. Audio that is not
 mono WAV or FLAC is decoded once to 16 kHz FLAC, so that windows can be read from its middle.
 """

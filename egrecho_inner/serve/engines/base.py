@@ -1,4 +1,4 @@
-"""What an engine is: it starts the worker on a job folder somewhere, and tells whether it still runs."""
+"""What an engine is: it starts the worker on a job folder somewhere, and knows whether it still runs."""
 
 from typing import Protocol
 

@@ -67,7 +67,7 @@ class ModalEngine:
             except (TimeoutError, self.modal.exception.TimeoutError):
                 self.follow(folder)
                 return True
-            except self.modal.exception.Error:  # it failed or was cancelled; the volume tells how far it came
+            except self.modal.exception.Error:  # it failed or was cancelled; the volume shows how far it came
                 pass
             self.fetch(folder)
         return False

@@ -65,7 +65,7 @@ class SlurmEngine:
             executor = self.submitit.AutoExecutor(folder=folder.path / "submitit", cluster=options.cluster)
             executor.update_parameters(**asked, **{name: value for name, value in slurm.items() if value is not None})
             job = executor.submit(self.submitit.helpers.CommandFunction(command, verbose=False))
-        except Exception as error:  # submitit passes on what sbatch, the file system or a parameter said
+        except Exception as error:  # submitit passes on what sbatch, the file system or a parameter raised
             raise EngineError(f"Slurm did not take the job: {str(error)[:300]}") from error
         self.jobs[job.job_id] = job
         return job.job_id

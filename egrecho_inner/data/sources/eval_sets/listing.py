@@ -38,7 +38,7 @@ class EvalSet:
     sources: dict[str, Source] = field(default_factory=dict)
     """By recording."""
     channels: dict[str, Channel] = field(default_factory=dict)
-    """By recording: the channel that is heard, or `mix`."""
+    """By recording: the channel that is read, or `mix`."""
     utterances: list[Utterance] = field(default_factory=list)
     excluded: list[Excluded] = field(default_factory=list)
 
@@ -66,7 +66,7 @@ class EvalSet:
             end: In seconds; None is the end of the file.
             speaker: As the set names them.
             gender: As the set names it.
-            channel: The channel to hear, or `mix`.
+            channel: The channel to read, or `mix`.
         """
         text = " ".join(text.split())
         if not text:

@@ -1,4 +1,4 @@
-"""From the list of a test set to cuts: every file decoded once, so that what cannot be heard is no error of a model.
+"""From the list of a test set to cuts: every file decoded once, so that what cannot be decoded is no error of a model.
 
 In: an `EvalSet`. Out: lines of a manifest, one cut an utterance, long ones too; a ledger with what the set does not
 score under one stage and with unusable audio under another, since only the second is a fault.
