@@ -30,6 +30,7 @@ COMMANDS = {
     "distil": ("egrecho_inner.distil:distil", "labelled cuts + teacher + student -> a trained student"),
     "slam": ("egrecho_inner.slam:train_slam", "cuts + encoder + language model -> a speech LLM"),
     "personal": ("egrecho_inner.personal:personal", "a folder of recordings + a base -> a personal model, measured"),
+    "demo": ("egrecho_inner.demo:demo", "a model on a page of this machine: speak or drop a file, read the text"),
     "on-demand": ("egrecho_inner.on_demand:on_demand", "a personal model, trained on Modal or Slurm, from here"),
     "serve": ("egrecho_inner.server:serve", "a training server for personal models, with a page and a queue"),
     "merge-lora-whisper": ("egrecho_inner.merge_lora:merge_lora", "adapter + base -> a full model, proven equal"),
