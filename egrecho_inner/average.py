@@ -8,14 +8,12 @@ In: model folders, or one run folder. Out: a complete model folder with a card. 
 `egrecho eval` on the sets that matter shows what each choice costs.
 """
 
-import json
 import logging
 from pathlib import Path
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.model.options import Window
 from egrecho_inner.runtime.files import working_folder, write_json
 from egrecho_inner.training.checkpoints import folder as checkpoint
 
@@ -101,12 +99,6 @@ def processor_folder(folder: Path, given: Path) -> Path:
         if (place / "tokenizer_config.json").is_file():
             return place
     raise ConfigError(f"{folder} has no tokenizer and {given} no final/; give its folder to --processor")
-
-
-def made_with(folder: Path) -> Window | None:
-    """Return the input window that a result folder names; a checkpoint's config does not hold it."""
-    config = folder / "config.json"
-    return json.loads(config.read_text(encoding="utf-8")).get("input_window") if config.is_file() else None
 
 
 average.positional = ["models"]

@@ -1,4 +1,4 @@
-"""validate-data as a user runs it: Kaldi's 31 checks, exit codes, --fix and --json."""
+"""validate-data as a user runs it: Kaldi's checks, exit codes, --fix and --json."""
 
 import json
 from collections.abc import Callable
@@ -77,7 +77,7 @@ CHECKS = [
     (5, lambda p: write(p, "utt2spk", *(f"{id} ann" for id in UTTERANCES)), 3, "one speaker only"),
     (6, lambda p: (p / "text").write_bytes((p / "text").read_bytes()[:-1]), 0, "no newline at the end"),
     (7, lambda p: write(p, "utt2dur", "bob-1 1", "ann-1 1", "ann-2 1"), 0, "utt2dur:2: ann-1 after bob-1"),
-    (7, edit("feats.scp", "ann-2 ", "ann-1 "), 3, "feats.scp:2: ann-1 (as line 1)"),
+    (7, edit("utt2dur", "ann-2 ", "ann-1 "), 3, "utt2dur:2: ann-1 (as line 1)"),
     (8, lambda p: write(p, "utt2spk", "ann-1 zed", "ann-2 ann", "bob-1 bob"), 3, "sorted by utterance, not by speaker"),
     (9, edit("spk2utt", "ann ann-1 ann-2", "ann ann-1"), 0, "spk2utt is not the inverse of utt2spk"),
     (10, lambda p: (p / "text").unlink(), 3, "text\n"),
@@ -92,20 +92,10 @@ CHECKS = [
     (19, edit("segments", "ann-2 rec1 1.5 3\n", ""), 3, "utterance in text but not in segments"),
     (20, edit("segments", "rec2", "recX"), 3, "segments:3: bob-1 recX"),
     (20, edit("segments", "rec2", "rec1"), 0, "wav.scp:2: rec2"),
-    (21, edit("reco2file_and_channel", "f1 A", "f1 C"), 3, "reco2file_and_channel:1: rec1 f1 C"),
-    (21, edit("reco2file_and_channel", "f1 A", "f1 1"), 0, "channel 1 in reco2file_and_channel"),
-    (21, edit("reco2file_and_channel", "rec2 f2 B\n", ""), 3, "recording in wav.scp but not in reco2file_and_channel"),
-    (23, edit("feats.scp", "ann-2 x.ark:1\n", ""), 3, "utterance in text but not in feats.scp"),
-    (24, edit("cmvn.scp", "bob ", "bib "), 3, "speaker in cmvn.scp but not in utt2spk"),
     (25, edit("spk2gender", "bob m", "bob x"), 3, "spk2gender:2: bob x"),
     (25, edit("spk2gender", "bob m\n", ""), 3, "speaker in utt2spk but not in spk2gender"),
-    (26, edit("spk2warp", "0.9", "1.5"), 3, "spk2warp:1: ann 1.5"),
-    (27, edit("utt2warp", "1.1", "1.1 2"), 3, "utt2warp:1: ann-1 1.1 2"),
-    (28, edit("vad.scp", "ann-2", "ann-3"), 3, "utterance in vad.scp but not in text"),
     (28, edit("utt2lang", "ann-2 vi\n", ""), 3, "id in text but not in utt2lang"),
-    (28, edit("utt2uniq", "ann-2 q\n", ""), 3, "utterance in text but not in utt2uniq"),
     (29, edit("utt2dur", "1.5", "0"), 3, "utt2dur:1: ann-1 0"),
-    (30, edit("utt2num_frames", "150", "150.5"), 3, "utt2num_frames:1: ann-1 150.5"),
     (31, edit("reco2dur", "3.0", "-3.0"), 3, "reco2dur:1: rec1 -3.0"),
     (31, edit("reco2dur", "3.0", "3.4"), 0, "rec1 says 3.4 s, the audio has 3.000 s"),
 ]
@@ -119,6 +109,13 @@ def test_every_check_of_kaldi(
     change(path)
     code, out, err = validated(path, capsys)
     assert (code, err[:7]) == (expected, "error: " if expected else "") and said in out
+
+
+def test_files_that_nothing_reads_are_not_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = make_dir(tmp_path / "train")
+    for name in ("feats.scp", "vad.scp", "cmvn.scp", "utt2uniq", "utt2num_frames", "reco2file_and_channel"):
+        (path / name).write_bytes(b"\xff nothing of ours\n")
+    assert validated(path, capsys)[0] == 0
 
 
 def test_without_segments_recordings_are_utterances(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:  # check 22

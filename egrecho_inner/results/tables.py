@@ -7,7 +7,7 @@ Words and characters are never added up: a set or row that mixes both metrics ha
 rate, marked `*`, and no pooled average.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import fmean
 
 from tabulate import tabulate
@@ -15,14 +15,6 @@ from tabulate import tabulate
 from egrecho_inner.text.scoring import Score, percent, pool
 
 ByLanguage = Mapping[str, Score]
-
-
-def split_by_language(score: Score, languages: Sequence[str | None]) -> dict[str, Score]:
-    """Split a score by the language of each utterance; utterances without one are under "?"."""
-    rows: dict[str, list[int]] = {}
-    for row, language in enumerate(languages):
-        rows.setdefault(language or "?", []).append(row)
-    return {language: score.select(rows[language]) for language in sorted(rows)}
 
 
 def sets_table(results: Mapping[str, ByLanguage], model: str = "all") -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from egrecho_inner.results.tables import averages, sets_table, split_by_language
+from egrecho_inner.results.tables import averages, sets_table
 from egrecho_inner.text.scoring import Score, score
 
 
@@ -45,11 +45,3 @@ def test_words_and_characters_are_not_added_up() -> None:
 def test_a_set_without_references_does_not_sink_the_average() -> None:
     table = cells(sets_table({"silence": {"en": score([("1", "", "oh")])}, "y": {"en": scored(10, 1)}}))
     assert table["all"] == ["n/a", "10.00", "10.00", "20.00"]  # its insertion still counts in the pool
-
-
-def test_split_by_language_keeps_every_utterance() -> None:
-    parts = split_by_language(score([("1", "a", "b"), ("2", "a", "a"), ("3", "a", "a")]), ["vi", None, "vi"])
-    assert {language: (part.ids, part.errors) for language, part in parts.items()} == {
-        "?": (("2",), 0),
-        "vi": (("1", "3"), 1),
-    }

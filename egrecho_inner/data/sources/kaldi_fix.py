@@ -20,7 +20,7 @@ BY_UTTERANCE = (
 )
 BY_RECORDING = ("wav.scp", "reco2dur", "reco2file_and_channel")
 BY_SPEAKER = ("spk2gender", "spk2warp", "cmvn.scp")
-MENDED = {"line twice", "blank line"}  # errors of a table that writing it again takes away
+REPAIRED = {"line twice", "blank line"}  # errors of a table that writing it again takes away
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def fix_data_dir(path: str | Path) -> Fix:
     for name in ("wav.scp", "text"):
         if name not in tables:
             findings.error("missing file", str(path / name), "nothing can make it up")
-    findings.groups = {key: group for key, group in findings.groups.items() if group.kind not in MENDED}
+    findings.groups = {key: group for key, group in findings.groups.items() if group.kind not in REPAIRED}
     findings.raise_errors()
     utterances, recordings = _common(tables)
     if not utterances:
