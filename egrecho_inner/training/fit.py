@@ -38,10 +38,10 @@ from egrecho_inner.training.checkpoints.result import is_finished, save_result, 
 from egrecho_inner.training.checkpoints.resume import Allowance, check_same, digest_weights, facts_of
 from egrecho_inner.training.dev_score import DevScorer
 from egrecho_inner.training.family import Family
-from egrecho_inner.training.guards import devices, memory, strategy
+from egrecho_inner.training.guards import devices, memory, recovery, strategy
 from egrecho_inner.training.guards.lock import RunLock
 from egrecho_inner.training.guards.skips import Skips
-from egrecho_inner.training.guards.stops import Stops
+from egrecho_inner.training.guards.stops import Stops, raise_if_stopped
 from egrecho_inner.training.options import TrainOptions, WindowOptions
 from egrecho_inner.training.trainer import PlanTrainer
 
@@ -172,12 +172,12 @@ class Run:
                     raise  # there is nothing to save, or the other processes do not know
                 fault = error.bare()
             # here, where the failed batch's activations are gone: saving takes memory, too
-            folder = trainer.save_after_fault()
+            folder = recovery.save_last_step(trainer)
             if not train.auto_halve or fault.rows == 1:
                 raise fault
             logger.warning("%s; halving the batches", fault)
             halvings += 1
-            trainer.release()
+            recovery.release(trainer)
             del trainer
             memory.release()
 
@@ -274,7 +274,7 @@ class Run:
             for each in trainer.callback_handler.callbacks:
                 if isinstance(each, Metrics):
                     each.close()
-        trainer.raise_if_stopped()
+        raise_if_stopped(trainer)
         told = card.about(self.model, self.cuts.durations, trainer.fingerprint["config"])
         about = {"base_digest": self.base_weights, **told}
         save_result(trainer, place, self.window.window, about)

@@ -6,6 +6,7 @@ In: a batch on its way to the model. Out: the same batch with `encoder_outputs`.
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,9 +16,28 @@ from egrecho_inner.data.audio.augment import Augmenter
 from egrecho_inner.data.batches.tensors import LoadedBatch
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.encoder_cache import EncoderCache
+from egrecho_inner.runtime.passes import make_key
 
 FOLDER = ".encoder_cache"
 PURPOSE = "train.encoder_cache_gb keeps the outputs of a frozen encoder on clean audio; "
+
+
+def open_frozen(trainer: Any) -> "FrozenEncoder":
+    """Open the outputs that a run keeps of its frozen encoder.
+
+    Args:
+        trainer: A `PlanTrainer`; what the outputs depend on is in its fingerprint.
+
+    Raises:
+        ConfigError: The family has none.
+    """
+    options, family = trainer.options, trainer.family
+    encoder = family.encoder(trainer.accelerator.unwrap_model(trainer.model))
+    if encoder is None:
+        raise ConfigError(f"train.encoder_cache_gb: {family.name} has no encoder whose outputs can be kept")
+    known = {name: trainer.fingerprint[name] for name in ("model", "data")}
+    key, run = make_key(precision=options.precision, **known), Path(trainer.args.output_dir)
+    return FrozenEncoder(encoder, run, options.encoder_cache_gb, trainer.batches.augmenter, trainer.accelerator, key)
 
 
 class FrozenEncoder:

@@ -1,10 +1,9 @@
 """The one trainer: Transformers' Trainer fed by a batch plan, evaluated by real decoding, stopped without loss.
 
-What differs from Transformers' own, each because it goes wrong there (see docs/reliability.md):
-- batches come from a Lhotse-style plan that is sharded already, so accelerate never touches the loader;
-- the loss is the mean over the target tokens of the global batch, whatever processes and accumulation divide it;
-- a checkpoint is written before its evaluation, which decodes; a restart evaluates what a killed run still owed;
-- once per step all processes agree whether to stop, in the message that counts the tokens.
+Every override of Transformers' Trainer is in this file, with its reason: what the Trainer does instead, and what goes
+wrong with that. What they do is elsewhere: `checkpoints/writing.py`, `evaluating.py`, `guards/`, `parts.py`.
+`tests/training/test_overrides.py` compares their signatures with those of the installed Transformers, so that a newer
+version names what it breaks.
 """
 
 import logging
@@ -16,23 +15,23 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.data.batches.stream import StreamPlan
 from egrecho_inner.data.batches.tensors import CutBatches, LoadedBatch, PlanSampler, make_loader
-from egrecho_inner.errors import ConfigError, DataError, Interrupted, MachineError
-from egrecho_inner.runtime.files import write_json
-from egrecho_inner.runtime.passes import make_key
-from egrecho_inner.training import collectives, cost
+from egrecho_inner.errors import ModelError
+from egrecho_inner.training import collectives, cost, evaluating
 from egrecho_inner.training.callbacks import Tally
-from egrecho_inner.training.checkpoints import adalora, best
+from egrecho_inner.training.checkpoints import adalora, best, writing
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.adalora import is_adalora
-from egrecho_inner.training.evaluating import Evaluate, EvaluatingTrainer
+from egrecho_inner.training.evaluating import Evaluate
 from egrecho_inner.training.family import Family
-from egrecho_inner.training.frozen import FrozenEncoder
-from egrecho_inner.training.guards import loaders, memory, sharding, strategy
+from egrecho_inner.training.frozen import open_frozen
+from egrecho_inner.training.guards import draws, loaders, memory, sharding, strategy
+from egrecho_inner.training.guards.nonfinite import meet_nonfinite
 from egrecho_inner.training.guards.rehearsal import rehearse
 from egrecho_inner.training.guards.skips import Skips
 from egrecho_inner.training.guards.stops import Stops, start_worker
@@ -44,7 +43,7 @@ from egrecho_inner.training.steps import epochs_at
 logger = logging.getLogger(__name__)
 
 
-class PlanTrainer(EvaluatingTrainer):
+class PlanTrainer(Trainer):
     """Train a model, or its adapter, on a batch plan.
 
     Args:
@@ -59,6 +58,9 @@ class PlanTrainer(EvaluatingTrainer):
         stops: Knows when to stop.
         skips: Counts the cuts that could not be used.
     """
+
+    saved_step = -1
+    """The step of the newest checkpoint written or loaded."""
 
     def __init__(
         self,
@@ -85,20 +87,16 @@ class PlanTrainer(EvaluatingTrainer):
         self.stopped: str | None = None
         self.place: dict[str, int] | None = None
         """Of a stream, when the step at hand has been taken."""
-        self.draws = random_state()
+        self.draws = draws.random_state()
         """Before the step at hand."""
         self.taken: list[LoadedBatch] = []
         """The batches of the step at hand that are not trained on yet."""
         self.count_operations = family.cost(self.accelerator.unwrap_model(model))
         self.peak_flops = None if self.count_operations is None else cost.peak(args.device, options.precision)
-        self.frozen: FrozenEncoder | None = None
-        if options.encoder_cache_gb:
-            encoder, folder = family.encoder(self.accelerator.unwrap_model(model)), Path(args.output_dir)
-            if encoder is None:
-                raise ConfigError(f"train.encoder_cache_gb: {family.name} has no encoder whose outputs can be kept")
-            key = make_key(precision=options.precision, **{name: fingerprint[name] for name in ("model", "data")})
-            given = options.encoder_cache_gb, batches.augmenter, self.accelerator, key
-            self.frozen = FrozenEncoder(encoder, folder, *given)
+        self.frozen = open_frozen(self) if options.encoder_cache_gb else None
+
+    # Batches: accelerate would shard the Trainer's loader, and take batches apart that the plan has put together for
+    # all processes; and the Trainer counts passes over a data set: resumed, it reads everything up to its step again.
 
     def get_train_dataloader(self) -> DataLoader:
         sampler = PlanSampler(self.plan, self.args.process_index, lambda: self.state.global_step)
@@ -107,36 +105,10 @@ class PlanTrainer(EvaluatingTrainer):
         loader.worker_init_fn = start_worker
         return loader
 
-    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
-        if resume_from_checkpoint:
-            then = checkpoint.facts(Path(resume_from_checkpoint))
-            self.tally.skips.reasons.update(then.get("skipped", {}))
-            self.tally.skips.tokens = 1.0  # what was trained before: without it no checkpoint is written
-            if best.measure(then) != best.measure(self.fingerprint):
-                logger.warning("other development cuts or metric than before: the best checkpoint is looked for anew")
-                best.forget_scores(self.state)
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        strategy.check(self, self.options)
-        if self.frozen is not None:
-            self.frozen.encoder = sharding.unsharded(self.frozen.encoder, self.family.plain)
-        rehearses = torch.cuda.is_available() if self.options.rehearse is None else self.options.rehearse
-        if rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            rehearse(self)
-        return prepared
-
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """Do what a killed run still owed its last step, then train."""
-        resumed = kwargs.get("resume_from_checkpoint")
-        if resumed and self.owes_evaluation():
-            self._load_rng_state(resumed)
-            self.score_step(self.known_scores(Path(resumed)))
-        if self.state.global_step >= self.state.max_steps:  # Transformers would take one step more
-            self.control.should_training_stop = True
-        if not self.control.should_training_stop:
-            super()._run_epoch(*args, **kwargs)
-
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """Take the batches of one step, unless the processes agree to stop before it."""
+        # the Trainer's own counts targets of one process, or gathers once more; here the count, the wish to stop and
+        # broken loaders travel in one message, and the loss is a share of the global batch's
         began = time.perf_counter()
         samples, broken = [], ""
         self.stops.loaders.watch()  # the loader processes began with this epoch_iterator
@@ -158,7 +130,7 @@ class PlanTrainer(EvaluatingTrainer):
             self.stopped = stop
             self.control.should_training_stop = self.control.should_save = True
             return [], None
-        self.place, self.draws, self.taken = samples[-1].state, random_state(), list(samples)
+        self.place, self.draws, self.taken = samples[-1].state, draws.random_state(), list(samples)
         for batch in samples:
             self.encode_frozen(batch)
         return [batch.inputs for batch in samples], torch.tensor(max(items, 1.0), device=device)
@@ -182,21 +154,8 @@ class PlanTrainer(EvaluatingTrainer):
             return total, f"!{broken or 'a loader process of another process died'}"
         return total, (self.stops.reason or "another process was asked to stop") if asked else None
 
-    def raise_if_stopped(self) -> None:
-        """After train(): leave with the exit code of why it ended early.
-
-        Raises:
-            MachineError: A loader process died.
-            Interrupted: The run was stopped on request.
-            DataError: Not one cut could be used.
-        """
-        if self.stopped is None:
-            self.tally.skips.check_used(self.args.should_save)
-            return
-        step = f"checkpoint-{self.state.global_step} is complete; the same command continues"
-        if self.stopped.startswith("!"):
-            raise MachineError(f"{self.stopped[1:]} {loaders.REMEDY}; {step}")
-        raise Interrupted(f"{self.stopped}: stopped at step {self.state.global_step}/{self.state.max_steps}; {step}")
+    # The step: the Trainer names neither the batch that did not fit nor the gradient that is not finite, and has no
+    # losses beside the model's.
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         # `inputs` are those of the first batch that is left
@@ -229,26 +188,8 @@ class PlanTrainer(EvaluatingTrainer):
     def forget_figures(self) -> None:
         """Forget what a batch left for the log; for a subclass that keeps figures of its own."""
 
-    def save_after_fault(self) -> Path | None:
-        """Save the last complete step after one that did not fit, and return the checkpoint; None at step 0."""
-        set_random_state(self.draws)
-        self.model.zero_grad(set_to_none=True)
-        memory.release()
-        if self.state.global_step == 0:
-            return None
-        self._save_checkpoint(self.model, None)
-        return Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
-
-    def release(self) -> None:
-        """Let go of all but the model: the trainer that goes on with it brings its own optimizer."""
-        self.callback_handler.on_train_end(self.args, self.state, self.control)
-        self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)  # or autocast would be put on twice
-        self.accelerator.free_memory()
-        self.model_wrapped, self.optimizer, self.lr_scheduler = self.model, None, None
-        self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
-
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer; Transformers' knows no rates of parts, and no Lion without bitsandbytes."""
+        # Transformers' knows no rates of parts, and no Lion without bitsandbytes
         if self.optimizer is None:
             model = self.model if model is None else model
             parts = self.family.parts(self.accelerator.unwrap_model(model))
@@ -257,35 +198,51 @@ class PlanTrainer(EvaluatingTrainer):
         return super().create_optimizer(model)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        # the one moment between clipping and the optimizer's step, of every strategy
         norm = super()._get_grad_norm(model, grad_norm)
         if not torch.isfinite(torch.as_tensor(norm)):
-            self.meet_nonfinite(model, float(norm))
+            meet_nonfinite(self, model, float(norm))
         return norm
 
-    def meet_nonfinite(self, model: nn.Module, norm: float) -> None:
-        """Stop before the optimizer takes the step, or leave the step out and count it.
+    # Starting: what only a prepared model shows, and what a killed run still owed its last checkpoint.
 
-        Raises:
-            DataError: By `train.nonfinite: stop`, or after too many of them.
-        """
-        self.tally.nonfinite += 1
-        step, scale = self.state.global_step, strategy.loss_scale(self)
-        if scale is not None:  # fp16: the scaler leaves the step out and lowers its scale
-            if scale >= strategy.MIN_SCALE:
-                return
-            raise DataError(strategy.fallen_scale(f"{scale:g}", step))
-        path = Path(self.args.output_dir) / f"nonfinite-{step}-rank{self.args.process_index}.json"
-        write_json(path, {"step": step, "grad_norm": str(norm), "ids": self.tally.ids})
-        if self.options.nonfinite == "skip" and self.tally.nonfinite <= self.options.nonfinite_limit:
-            logger.warning("the gradient norm is %s at step %d: no update; its cuts are in %s", norm, step, path)
-            if not self.is_deepspeed_enabled:  # which has left the step out already
-                model.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
-            return
-        count = f" (number {self.tally.nonfinite} of this run)" if self.options.nonfinite == "skip" else ""
-        raise DataError(
-            f"the gradient norm is {norm}{count} at step {step}; its cuts are in {path}; check their audio and text, "
-            "lower train.learning_rate, or train.nonfinite skip; the same command continues from the last checkpoint"
-        )
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        # here, because the state has been read and the model is wrapped when it returns
+        if resume_from_checkpoint:
+            then = checkpoint.facts(Path(resume_from_checkpoint))
+            self.tally.skips.reasons.update(then.get("skipped", {}))
+            self.tally.skips.tokens = 1.0  # what was trained before: without it no checkpoint is written
+            if best.measure(then) != best.measure(self.fingerprint):
+                logger.warning("other development cuts or metric than before: the best checkpoint is looked for anew")
+                best.forget_scores(self.state)
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        strategy.check(self, self.options)
+        if self.frozen is not None:
+            self.frozen.encoder = sharding.unsharded(self.frozen.encoder, self.family.plain)
+        rehearses = torch.cuda.is_available() if self.options.rehearse is None else self.options.rehearse
+        if rehearses and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            rehearse(self)
+        return prepared
+
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        place = super()._init_training_state(max_steps, *args, **kwargs)
+        # Transformers takes the old run's logging, evaluation and saving steps from its state
+        self.state.compute_steps(self.args, max_steps)
+        self.saved_step = self.state.global_step if self.state.global_step else -1
+        return place
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # a run that was killed while it evaluated has a checkpoint without scores
+        resumed = kwargs.get("resume_from_checkpoint")
+        if resumed and evaluating.owes_evaluation(self):
+            self._load_rng_state(resumed)
+            evaluating.score_step(self, evaluating.known_scores(self, Path(resumed)))
+        if self.state.global_step >= self.state.max_steps:  # Transformers would take one step more
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+
+    # Logging and evaluation: the Trainer evaluates before it saves, by teacher forcing, from its eval data set.
 
     def _maybe_log_save_evaluate(
         self, tr_loss: Any, grad_norm: Any, model: nn.Module, trial: Any, *args: Any, **kwargs: Any
@@ -302,7 +259,7 @@ class PlanTrainer(EvaluatingTrainer):
             self._save_checkpoint(model, trial)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
         if evaluate:
-            self.score_step()
+            evaluating.score_step(self)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add speed to the training line, and put the plan's epoch in place of the Trainer's."""
@@ -312,14 +269,61 @@ class PlanTrainer(EvaluatingTrainer):
             logs |= self.tally.speed(self.args.device, self.peak_flops)
         super().log(logs)
 
+    def evaluate(self, known: dict[str, float] | None = None, *_: Any, **__: Any) -> dict[str, float]:
+        """Score the development cuts; the log line has Transformers' names.
 
-def random_state() -> list[torch.Tensor]:
-    """Return the states that dropout draws from: the machine's, and the GPU's if there is one."""
-    return [torch.random.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+        Args:
+            known: The scores, where they are known.
+        """
+        scores = evaluating.measure(self, known)
+        self.log(dict(scores))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
+        return scores
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        # of equal error rates the Trainer keeps the first, here the loss decides between them
+        metric = self.args.metric_for_best_model
+        return metric is not None and best.note_best(self.state, metrics, f"eval_{metric}")
 
-def set_random_state(states: list[torch.Tensor]) -> None:
-    """Go back to states that `random_state` returned."""
-    torch.random.set_rng_state(states[0])
-    for state in states[1:]:
-        torch.cuda.set_rng_state(state)
+    # Saving: the Trainer writes into `checkpoint-N` itself: of a killed run half of one is left that looks complete.
+
+    def _get_output_dir(self, trial: Any) -> str:
+        # where super()._save_checkpoint writes "checkpoint-N": beside the place it is renamed to when complete
+        return str(Path(self.args.output_dir) / checkpoint.WRITING)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.saved_step != self.state.global_step:  # the Trainer saves a step again when training ends
+            writing.write_checkpoint(self, partial(super()._save_checkpoint, model, trial))
+            self.saved_step = self.state.global_step
+
+    def checkpoint_bytes(self) -> int:
+        """Estimate a checkpoint."""
+        return writing.checkpoint_bytes(self)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        # the Trainer knows Transformers' and peft's formats: not what a family keeps, nor what trains beside the model
+        folder, names = Path(output_dir), self.family.kept(self.accelerator.unwrap_model(self.model))
+        if names is None:
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            writing.save_kept(self.model, names, state_dict, folder)
+        if self.args.should_save:
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing reads
+            if is_adalora(self.model):
+                adalora.save_state(self.model, folder)
+            writing.save_extras(self.model, self.family, state_dict, folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        if is_adalora(self.model):  # peft's own files are pruned
+            adalora.load_state(self.model, folder)
+            return
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if not self.is_fsdp_enabled:  # FSDP's own file has all weights
+            writing.load_extras(self.model, self.family, folder)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # a warning would be the end of it: the run would go on with random weights
+        kept = self.family.kept(self.accelerator.unwrap_model(self.model))
+        if odd := writing.odd_weights(load_result.missing_keys, load_result.unexpected_keys, kept, self.family):
+            raise ModelError(f"the checkpoint's weights are another model's: {len(odd)} of them, e.g. {odd[:3]}")

@@ -50,6 +50,14 @@ def is_best(state: Any, scores: dict[str, float], metric: str) -> bool:
     return (scores[metric], scores["eval_loss"]) <= (state.best_metric, losses[-1] if losses else math.inf)
 
 
+def note_best(state: Any, scores: dict[str, float], metric: str) -> bool:
+    """Take down the present step in a trainer's state if its scores are the best so far; return whether they are."""
+    found = is_best(state, scores, metric)
+    if found:
+        state.best_metric, state.best_global_step = scores[metric], state.global_step
+    return found
+
+
 def scored(state: Any) -> list[dict[str, float]]:
     """Return the evaluations in a trainer's log."""
     return [entry for entry in state.log_history if "eval_loss" in entry]

@@ -22,6 +22,7 @@ from egrecho_inner.runtime.files import replace_folder, working_folder, write_js
 from egrecho_inner.training.callbacks import in_words
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints.card import TRAINING, write_card
+from egrecho_inner.training.checkpoints.writing import odd_weights
 from egrecho_inner.training.family import Family
 from egrecho_inner.training.guards.sharding import is_sharded
 from egrecho_inner.training.trainer import PlanTrainer
@@ -127,12 +128,6 @@ def load_weights(model: nn.Module, folder: Path, family: Family) -> None:
     state: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("model*.safetensors")):
         state |= load_file(file)
-    kept = family.kept(model)
     missing, unexpected = model.load_state_dict(state, strict=False)
-    missing = [
-        name
-        for name in missing
-        if name not in family.ties and not name.startswith(family.extras) and (kept is None or name in kept)
-    ]
-    if missing or unexpected:
-        raise ConfigError(f"{folder}: weights {[*missing, *unexpected][:5]} do not belong to this model")
+    if odd := odd_weights(missing, unexpected, family.kept(model), family):
+        raise ConfigError(f"{folder}: weights {odd[:5]} do not belong to this model")

@@ -16,7 +16,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from egrecho_inner.data.batches.tensors import single_thread
-from egrecho_inner.errors import Interrupted
+from egrecho_inner.errors import Interrupted, MachineError
+from egrecho_inner.training.guards import loaders
 from egrecho_inner.training.guards.loaders import LoaderDeaths
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,24 @@ class Stops:
         if self.reason is None and self.launcher not in (None, os.getppid()):
             self.reason = "the launcher was killed"
         return self.reason is not None
+
+
+def raise_if_stopped(trainer: Any) -> None:
+    """After train(): leave with the exit code of why it ended early.
+
+    Raises:
+        MachineError: A loader process died.
+        Interrupted: The run was stopped on request.
+        DataError: Not one cut could be used.
+    """
+    if trainer.stopped is None:
+        trainer.tally.skips.check_used(trainer.args.should_save)
+        return
+    state = trainer.state
+    step = f"checkpoint-{state.global_step} is complete; the same command continues"
+    if trainer.stopped.startswith("!"):
+        raise MachineError(f"{trainer.stopped[1:]} {loaders.REMEDY}; {step}")
+    raise Interrupted(f"{trainer.stopped}: stopped at step {state.global_step}/{state.max_steps}; {step}")
 
 
 def start_worker(number: int) -> None:
