@@ -32,7 +32,7 @@ STAGES = {
     "tag": ["tag", "{0}/windows.jsonl", "{0}/tagged.jsonl", "--tags", TAGS],
     "filter": ["filter", "{0}/tagged.jsonl", "{0}/kept.jsonl", "--conditions", "[{tag: num_words, at_least: 20}]"],
     "dedup": ["dedup", "--cuts", "[{0}/kept.jsonl]", "--out", "{0}/unique.jsonl"],
-    "decontaminate": ["decontaminate", "{0}/unique.jsonl", "{0}/clean.jsonl", "--against", "{test: {0}/test.jsonl}"],
+    "decontaminate": ["decontaminate", "{0}/unique.jsonl", "{0}/clean.jsonl", "--against", "[{0}/test.jsonl]"],
 }
 PARALLEL = ("tag", "dedup", "decontaminate")
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Cuts in, those that share no run of words with an evaluation set out; each set is named.
 
-    egrecho decontaminate windows.jsonl.gz clean.jsonl.gz \
-        --against '{librispeech: data/cuts/test_clean.jsonl.gz, ted: data/cuts/ted.jsonl.gz}'
+    egrecho decontaminate windows.jsonl.gz clean.jsonl.gz \\
+        --against "[librispeech=data/cuts/test_clean.jsonl.gz, ted=data/cuts/ted_test.jsonl.gz]"
 
 A run has ten words by default (OLMoASR, Ngo et al. 2025, appendix C). The ledger `skipped.jsonl` has each
 drop with its set and the words.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from egrecho_inner.config import run
+from egrecho_inner.config_names import name_manifests
 from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.errors import ConfigError
 
@@ -20,7 +21,7 @@ from egrecho_inner.errors import ConfigError
 def decontaminate(
     cuts: str,
     out: str,
-    against: dict[str, str],
+    against: list[str],
     ngram: PositiveInt = 10,
     shortest: PositiveInt = 5,
     jobs: PositiveInt = 1,
@@ -31,7 +32,7 @@ def decontaminate(
     Args:
         cuts: Manifest of documents or windows.
         out: Manifest to write.
-        against: Evaluation sets, {NAME: manifest}.
+        against: Manifests of evaluation sets, NAME=PATH or a file.
         ngram: Words in a row that a cut and a test may not share.
         shortest: Words of a test transcript that is looked for as a whole where it is shorter than an n-gram; what is
             shorter still is not compared.
@@ -43,12 +44,10 @@ def decontaminate(
     from egrecho_inner.data.cuts.index import CutIndex
     from egrecho_inner.data.cuts.line_pass import run_pass
 
-    if not against:
-        raise ConfigError("against names no evaluation set; expected {NAME: manifest}")
     if shortest > ngram:
         raise ConfigError(f"shortest is {shortest}, more than ngram, {ngram}")
     runs = {}
-    for name, path in against.items():
+    for name, path in name_manifests(against, "against").items():
         runs[name], counts = runs_of((reference_of(cut).text or "" for cut in CutIndex(path)), ngram, shortest)
         print(f"{name}: {', '.join(f'{number:,} texts {how}' for how, number in sorted(counts.items()))}")
     place = Path(out).absolute()

@@ -184,7 +184,7 @@ def test_windows_with_words_of_a_test_are_dropped(made: Path, tmp_path: Path) ->
     one["supervisions"] = [{**rows[0]["supervisions"][0], "text": f"{leak} and then"}]
     (tmp_path / "test.jsonl").write_bytes(orjson.dumps(one) + b"\n")
     out = tmp_path / "clean.jsonl.gz"
-    decontaminate(str(made / "windows.jsonl.gz"), str(out), {"mine": str(tmp_path / "test.jsonl")}, ngram=9)
+    decontaminate(str(made / "windows.jsonl.gz"), str(out), [f"mine={tmp_path}/test.jsonl"], ngram=9)
     assert {row["id"] for row in rows} - {row["id"] for row in rows_of(out)} == {"d8-00000"}
     assert [(skip.reason, skip.value) for skip in read_ledger(tmp_path / "skipped.jsonl")] == [
         ("shares words with mine", leak)
@@ -214,3 +214,19 @@ def test_tags_of_audio_leave_the_cut_as_it_was(made: Path, tmp_path: Path) -> No
     tags = [row["supervisions"][0]["custom"].pop("tags") for row in after]
     assert all(-22 < each["loudness"] < -18 and each["speech_share"] < 0.1 for each in tags)
     assert all(row["supervisions"][0]["custom"].pop("tags") == {} for row in before) and after == before
+
+
+def test_a_caption_longer_than_a_window_begins_one_without_an_end(tmp_path: Path) -> None:
+    from egrecho_inner.data.cuts.fields import reference_of
+    from egrecho_inner.data.cuts.index import CutIndex
+
+    folder = document(tmp_path / "pool", "long", ["Short one."])
+    (folder / "transcript_long.vtt").write_text(vtt([(0, 4, "Short one."), (5, 39, "A very long one.")]))
+    import_web(str(tmp_path / "pool"), str(tmp_path / "documents.jsonl"))
+    segment(str(tmp_path / "documents.jsonl"), str(tmp_path / "windows.jsonl"), cut_long=True)
+    cuts = {cut.start: cut for cut in CutIndex(tmp_path / "windows.jsonl")}
+    assert [(cut.start, cut.duration) for cut in cuts.values()] == [(0.0, 4.0), (4.0, 1.0), (5.0, 30.0)]
+    parts = reference_of(cuts[5.0]).segments
+    assert [(part.start, part.end, part.text) for part in parts] == [(0.0, None, "A very long one.")]
+    segment(str(tmp_path / "documents.jsonl"), str(tmp_path / "without.jsonl"))
+    assert [cut.start for cut in CutIndex(tmp_path / "without.jsonl")] == [0.0, 4.0]

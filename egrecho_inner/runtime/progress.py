@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def watched(items: Iterable[T], total: int | None = None, what: str = "", unit: 
     """
     global _shown
     if total is None and isinstance(items, Sized):
-        total = len(items)
+        with suppress(TypeError):  # a lazy CutSet has a length that it does not tell
+            total = len(items)
     if _shown or os.environ.get("RANK", "0") != "0" or not logger.isEnabledFor(logging.INFO):
         yield from items
         return

@@ -31,8 +31,8 @@ class Segment:
 
     start: float
     """Seconds from the beginning of the window."""
-    end: float
-    """Seconds from the beginning of the window."""
+    end: float | None
+    """Seconds from the beginning of the window; None where the window ends before the segment does."""
     text: str
     """The text."""
 
@@ -159,11 +159,9 @@ class LabelEncoder:
         if segments:
             tokens = self.prefix(code, task, timestamps=True)
             for segment in segments:
-                tokens += [
-                    self.timestamp(segment.start),
-                    *self.text_ids(segment.text, code),
-                    self.timestamp(segment.end),
-                ]
+                tokens += [self.timestamp(segment.start), *self.text_ids(segment.text, code)]
+                if segment.end is not None:  # else only its start is learned, as Whisper's own data have it
+                    tokens.append(self.timestamp(segment.end))
         elif text.strip():
             tokens = self.prefix(code, task) + self.text_ids(text, code)
         else:

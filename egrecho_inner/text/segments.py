@@ -44,11 +44,11 @@ def segments_of(tokens: Iterable[int], labels: LabelEncoder, duration: float) ->
     return [segment for segment in found if segment.text]
 
 
-def as_rows(segments: Sequence[Segment]) -> list[list[float | str]]:
+def as_rows(segments: Sequence[Segment]) -> list[list[float | str | None]]:
     """Return segments as JSON holds them: [start, end, text]."""
     return [[segment.start, segment.end, segment.text] for segment in segments]
 
 
-def from_rows(rows: Iterable[Sequence[float | str]]) -> list[Segment]:
+def from_rows(rows: Iterable[Sequence[float | str | None]]) -> list[Segment]:
     """Return the segments of JSON rows."""
-    return [Segment(float(start), float(end), str(text)) for start, end, text in rows]
+    return [Segment(float(start), None if end is None else float(end), str(text)) for start, end, text in rows]

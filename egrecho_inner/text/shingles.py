@@ -7,6 +7,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,24 +31,20 @@ def hash_tokens(tokens: Sequence[str]) -> np.ndarray:
 
 def hash_ngrams(hashes: np.ndarray, size: int) -> np.ndarray:
     """Return a hash of each run of tokens (N - size + 1,) uint64; none where there are fewer tokens."""
-    count = len(hashes) - size + 1
-    if count < 1:
+    if len(hashes) < size:
         return np.empty(0, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        found = np.full(count, size, dtype=np.uint64)
-        for place in range(size):
-            found = (found ^ hashes[place : place + count]) * PRIME
-            found ^= found >> np.uint64(29)
+    return fold(np.lib.stride_tricks.sliding_window_view(hashes, size))
+
+
+def fold(rows: np.ndarray) -> np.ndarray:
+    """Return a hash of each row of hashes (N, K) uint64 -> (N,)."""
+    found = np.full(len(rows), rows.shape[1], dtype=np.uint64)
+    for column in rows.T:  # arrays of uint64 wrap around without a warning
+        found = (found ^ column) * PRIME
+        found ^= found >> np.uint64(29)
     return found
 
 
+@lru_cache(maxsize=200_000)
 def _hash(token: str) -> int:
-    known = _CACHE.get(token)
-    if known is None:
-        if len(_CACHE) > 1_000_000:
-            _CACHE.clear()
-        known = _CACHE[token] = int.from_bytes(hashlib.blake2b(token.encode(), digest_size=8).digest(), "little")
-    return known
-
-
-_CACHE: dict[str, int] = {}
+    return int.from_bytes(hashlib.blake2b(token.encode(), digest_size=8).digest(), "little")

@@ -36,7 +36,8 @@ mkdir -p "$work"
 speech() {
   python egs/mini/local/make_corpus.py --out "$data/eval" --group source --train 10 --val 60 --test 300 --digits 0.7 \
     --seed 11 --jobs "$jobs"
-  bash prepare.sh --data_root "$data/eval" --prefix web_mini --perturb_speed false --features none --jobs "$jobs"
+  bash prepare.sh --data_root "$data/eval" --prefix web_mini --perturb_speed false --features none --stop_stage 3 \
+    --jobs "$jobs"
   python egs/pretrain/local/make_web.py --out "$data/languages" --test "$data/eval/test/text" --documents 40 \
     --languages true --seconds "[30, 50]" --seed 2 --jobs "$jobs"
   python egs/pretrain/local/make_web.py --out "$data/web" --test "$data/eval/test/text" --documents "$documents" \
@@ -48,7 +49,7 @@ windows() {
     --tags "[casing, repeating_lines, text_language, num_words]"
   egrecho dedup --cuts "[$work/tagged_documents.jsonl.gz]" --out "$work/unique.jsonl.gz" --jobs "$jobs"
   egrecho decontaminate "$work/unique.jsonl.gz" "$work/clean.jsonl.gz" --jobs "$jobs" --shortest 7 \
-    --against "{test: data/fbank_whisper80/web_mini_cuts_test.jsonl.gz}"
+    --against "[test=data/fbank_whisper80/web_mini_cuts_test.jsonl.gz]"
   egrecho segment "$work/clean.jsonl.gz" "$work/windows.jsonl.gz" --max_seconds 8 --jobs "$jobs"
   egrecho segment "$work/tagged_documents.jsonl.gz" "$work/unfiltered.jsonl.gz" --max_seconds 8 --jobs "$jobs"
 }

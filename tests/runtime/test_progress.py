@@ -99,3 +99,9 @@ def test_every_pass_shows_its_progress() -> None:
         for number, text in enumerate(path.read_text().splitlines(), 1):
             if "map_unordered(" in text and "def " not in text:
                 assert "watched(" in path.read_text(), f"{path}:{number}"
+
+
+def test_a_set_that_has_no_length_yet_is_passed_on() -> None:
+    from lhotse import CutSet
+
+    assert list(progress.watched(CutSet(iter([])), what="cuts")) == []

@@ -213,6 +213,13 @@ def test_timestamps_of_later_times_are_not_earlier(times: list[float]) -> None:
     assert ids == sorted(ids)
 
 
+def test_a_segment_that_the_window_cuts_has_its_start_only() -> None:
+    parts = [Segment(0.0, 1.0, "a"), Segment(28.5, None, "b")]
+    found = names(LABELS.encode("not used", "en", segments=parts).inputs)
+    whole = names(LABELS.encode("not used", "en", segments=[parts[0], Segment(28.5, 30.0, "b")]).inputs)
+    assert found == whole[:-1] and "<|28.50|>" in found and "<|30.00|>" not in found
+
+
 def test_segments_are_text_between_their_timestamps() -> None:
     parts = [Segment(0.0, 1.234, "one two"), Segment(1.5, 2.0, ""), Segment(2.0, 29.999, "語")]
     found = names(LABELS.encode("not used", "en", segments=parts).inputs)

@@ -24,7 +24,7 @@ from egrecho_inner.data.cuts.selection import text_of
 from egrecho_inner.errors import extra_missing
 from egrecho_inner.runtime.files import atomic_file
 from egrecho_inner.runtime.passes import Shard
-from egrecho_inner.text.shingles import hash_ngrams, hash_tokens, tokens_of
+from egrecho_inner.text.shingles import fold, hash_ngrams, hash_tokens, tokens_of
 
 NONE = np.uint64(0)
 """In place of a hash where a text is not compared."""
@@ -61,17 +61,16 @@ def sign_shard(task: SignTask) -> int:
 
 def signature(row: Row, near: Near) -> np.ndarray:
     """Return what a cut's text is compared by: a hash of all of it, and one for each band, (1 + bands,) uint64."""
-    tokens = hash_tokens(tokens_of(text_of(row, None)))
+    words = tokens_of(text_of(row, None))
     found = np.full(1 + near.bands, NONE, dtype=np.uint64)
-    if len(tokens) < near.ngram:
+    if len(words) < near.ngram:
         return found
-    found[0] = hash_ngrams(tokens, len(tokens))[0] | np.uint64(1)  # never NONE
+    tokens, whole = hash_tokens(words), hash_tokens([" ".join(words)])
     ngrams = np.unique(hash_ngrams(tokens, near.ngram))
     sketch = empty_sketch(near.bands * near.rows).copy()
     sketch.update_batch((ngrams & np.uint64(0xFFFFFFFF)).tolist())
     bands = sketch.hashvalues.astype(np.uint64).reshape(near.bands, near.rows)
-    for place, band in enumerate(bands):
-        found[1 + place] = hash_ngrams(band, near.rows)[0] | np.uint64(1)
+    found[:] = np.concatenate([whole, fold(bands)]) | np.uint64(1)  # never NONE
     return found
 
 

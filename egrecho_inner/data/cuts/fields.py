@@ -4,7 +4,8 @@
 nothing is spoken. A cut's supervisions are joined in the order of time, here and nowhere else. Beside the text, in
 `supervision.custom`:
 
-    segments  [[start, end, text], ...]   timed parts of the reference, seconds from the supervision's beginning
+    segments  [[start, end, text], ...]   timed parts of the reference, seconds from the supervision's beginning;
+                                          the end of one that goes on behind the window is null
     previous  str                         what was spoken just before, in the same recording
     gap_before  true                      the utterance before it in its recording was left out (import, filter)
     teacher   {text, language, task, segments, previous, avg_logprob, compression_ratio, no_speech, truncated, looped,
@@ -125,8 +126,10 @@ def time_parts(parts: Sequence[SupervisionSegment], seconds: float) -> tuple[Seg
         own = (part.custom or {}).get("segments") or [[0.0, part.duration, part.text]]
         for begin, end, text in own:
             if text.strip():
-                begin = min(max(part.start + begin, found[-1].end if found else 0.0), seconds)
-                found.append(Segment(begin, min(max(part.start + end, begin), seconds), text))
+                before = found[-1] if found else Segment(0.0, 0.0, "")
+                begin = min(max(part.start + begin, before.start if before.end is None else before.end), seconds)
+                end = None if end is None else min(max(part.start + end, begin), seconds)
+                found.append(Segment(begin, end, text))
     return tuple(found)
 
 

@@ -239,10 +239,14 @@ def join_teachers(
 
 def timed(
     window: list[Cut], starts: list[float], texts: list[str], customs: list[dict[str, Any] | None]
-) -> list[list[float | str]]:
+) -> list[list[float | str | None]]:
     """Return the timed parts of a window: those an utterance has already, else the utterance itself."""
-    rows: list[list[float | str]] = []
+    rows: list[list[float | str | None]] = []
     for cut, start, text, custom in zip(window, starts, texts, customs, strict=True):
         own = (custom or {}).get("segments") or [[0.0, cut.duration, text]]
-        rows += [[round(start + begin, 2), round(start + end, 2), part] for begin, end, part in own if part.strip()]
+        rows += [
+            [round(start + begin, 2), None if end is None else round(start + end, 2), part]
+            for begin, end, part in own
+            if part.strip()
+        ]
     return rows
