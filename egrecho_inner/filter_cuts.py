@@ -3,8 +3,7 @@
 
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz --explain    # a table and examples, nothing is written
     egrecho filter labelled.jsonl.gz filtered.jsonl.gz
-
-    egrecho filter tagged.jsonl.gz filtered.jsonl.gz -c config/pretrain/english.yaml   conditions on tags
+    egrecho filter tagged.jsonl.gz filtered.jsonl.gz -c config/pretrain/english.yaml    # conditions on tags
 
 `data/cuts/rules.py` has the rules, `data/cuts/conditions.py` the conditions. With conditions, no rule is asked; every
 drop is a line of `OUT.dropped.jsonl.gz`, and `OUT.json` has the seconds by condition and language.

@@ -2,7 +2,7 @@
 """Recordings of the web and their captions in, a manifest of documents out: one cut for each whole recording.
 
     egrecho import-web data/pool data/pool/documents.jsonl.gz --audio data/pool/audio
-    egrecho import-web shard_00000.jsonl.gz ...               a list, or a stage file of OLMoASR (docs/pretraining.md)
+    egrecho import-web shard_00000.jsonl.gz documents.jsonl.gz    # a list, or a stage file of OLMoASR
 
 A pass over the pairs of files: killed and repeated it goes on, a pair whose files changed is read again. What has no
 partner, is empty or does not read is in the ledger `skipped.jsonl`. `data/sources/web.py` has the layouts.

@@ -2,7 +2,7 @@
 """Documents in, windows of at most 30 s out, as cuts that point into the long recordings: no audio is copied.
 
     egrecho segment documents.jsonl.gz windows.jsonl.gz
-    egrecho segment documents.jsonl.gz windows.jsonl.gz --max_seconds 8       for small models
+    egrecho segment documents.jsonl.gz windows.jsonl.gz --max_seconds 8      # for small models
 
 Captions are repaired and cleaned on the way, each kind of repair counted. `data/cuts/windows.py` has the rule,
 `egrecho to-shar` writes the windows' audio for training from a stream.
