@@ -60,7 +60,7 @@ def plan(
         hours = sum(float(index.durations.sum()) for index in open_all(cuts)) / 3600
     print(f"{gpus} x {gpu} ({memory:g} GB each), {max_duration:g} s of audio per batch and GPU, bf16, GB per GPU")
     print(
-        f"{'model':16}{'method':8}{'sharding':16}{'weights':>8}{'grads':>7}{'optim.':>8}{'activ.':>8}{'total':>7}  fits"
+        f"{'model':16}{'method':8}{'sharding':20}{'weights':>8}{'grads':>7}{'optim.':>8}{'activ.':>8}{'total':>7}  fits"
     )
     for name in sizes:
         for row in rows(name, memory, gpus, max_duration, longest, rank):
@@ -111,7 +111,7 @@ def rows(name: str, memory: float, gpus: int, seconds: float, longest: float, ra
                 parts = (need.weights, need.gradients, need.optimizer, need.activations, need.total)
                 numbers = [f"{part / 1e9:.1f}" for part in parts]
                 lines.append(
-                    f"{name:16}{method:8}{label:16}{numbers[0]:>8}{numbers[1]:>7}{numbers[2]:>8}{numbers[3]:>8}{numbers[4]:>7}"
+                    f"{name:16}{method:8}{label:20}{numbers[0]:>8}{numbers[1]:>7}{numbers[2]:>8}{numbers[3]:>8}{numbers[4]:>7}"
                     f"  {fits}{host}"
                 )
     return lines

@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 FAMILIES = ("mini", "fsdd", "aishell_vi", "distil", "pretrain", "slam", "personal", "new_language")
 """Order of the recipes; others come behind."""
+TASKS = ("transcribe.md", "new_language.md", "personal.md", "large_models.md", "distillation.md", "pretraining.md",
+         "speech_llm.md", "export.md")  # fmt: skip
+"""Pages of tasks, those there are; pages that nothing here names come under Background."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -35,6 +38,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
             entry["Commands"] = ["commands/index.md", *(f"commands/{name}.md" for name in sorted(COMMANDS))]
         if "Recipes" in entry:
             entry["Recipes"] = ["recipes.md", *(place for places in recipes().values() for place in places.values())]
+    tasks = next(entry["Tasks"] for entry in config.nav if "Tasks" in entry)
+    tasks[:] = [name for name in TASKS if (ROOT / "docs" / name).is_file()]
     named = {page for entry in config.nav for pages in entry.values() if isinstance(pages, list) for page in pages}
     config.nav[-1]["Background"] += sorted({path.name for path in ROOT.glob("docs/*.md")} - named)
     return config
