@@ -37,6 +37,10 @@ COMMANDS = {
     "average": ("egrecho_inner.average:average", "checkpoints of a run, or several models -> one model"),
     "eval": ("egrecho_inner.evaluation:evaluate", "model + cuts -> hypotheses and error rates"),
     "transcribe": ("egrecho_inner.transcribe:transcribe", "recordings -> text, subtitles, times of words"),
+    "watch-checkpoints": (
+        "egrecho_inner.watch_checkpoints:watch_checkpoints",
+        "a run -> its checkpoints' scores",
+    ),
     "pseudo-label": ("egrecho_inner.pseudo_label:pseudo_label", "cuts + a teacher -> cuts with the teacher's text"),
     "segment": ("egrecho_inner.segment:segment", "documents -> windows of at most 30 s, cuts into the recordings"),
     "tag": ("egrecho_inner.tag:tag", "documents or windows -> the same with facts to filter by"),

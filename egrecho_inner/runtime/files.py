@@ -213,8 +213,8 @@ def sweep(folder: Path) -> None:
         if found is None:
             continue
         try:
-            if found["machine"] == _machine():
-                gone = not _is_alive(int(found["pid"]))
+            if found["machine"] == machine_name():
+                gone = not is_alive(int(found["pid"]))
             else:
                 gone = time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED
             if gone and entry.is_dir(follow_symlinks=False):
@@ -227,11 +227,11 @@ def sweep(folder: Path) -> None:
 
 def _beside(path: Path, hidden: bool = False) -> Path:
     """Name the temporary file of a path: no other writer has the same one, not even a thread of this process."""
-    return path.with_name(f"{'.' * hidden}{path.name}.tmp-{_machine()}-{os.getpid()}.{next(_numbers)}")
+    return path.with_name(f"{'.' * hidden}{path.name}.tmp-{machine_name()}-{os.getpid()}.{next(_numbers)}")
 
 
 @lru_cache(maxsize=1)
-def _machine() -> str:
+def machine_name() -> str:
     """Name where a process id means something: the host, and the container on it."""
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
@@ -249,14 +249,18 @@ def _create(beside: Path, path: Path) -> BinaryIO:
         raise _cannot_write(path, error) from error
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine runs; one that ended and was not waited for does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
-    return True
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return True
 
 
 def _cannot_write(path: Path, error: OSError) -> MachineError:

@@ -90,8 +90,8 @@ def test_a_folder_is_listed_once_however_many_files_are_written(tmp_path: Path, 
 def test_what_killed_processes_left_goes_and_what_others_write_stays(tmp_path: Path, monkeypatch, host: str) -> None:
     # the host `gpu` once read `x.tmp-gpu-2-17` as its own, of process "2-17"
     monkeypatch.setattr(files.socket, "gethostname", lambda: host)
-    files._machine.cache_clear()
-    machine = files._machine()
+    files.machine_name.cache_clear()
+    machine = files.machine_name()
     left = tmp_path / f"other.jsonl.tmp-{machine}-{dead_pid()}.0"
     left.touch()
     folder = tmp_path / f".model.tmp-{machine}-{dead_pid()}.3"
@@ -110,7 +110,7 @@ def test_what_killed_processes_left_goes_and_what_others_write_stays(tmp_path: P
     os.utime(old, (1, 1))
     write_json(tmp_path / "x.json", 1)
     assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "x.json"])
-    files._machine.cache_clear()
+    files.machine_name.cache_clear()
 
 
 def test_a_working_folder_takes_its_name_when_complete(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from egrecho_inner.errors import MachineError
 from egrecho_inner.runtime.files import sweep as sweep_unfinished
 from egrecho_inner.runtime.files import write_json
+from egrecho_inner.training.checkpoints.leases import spared
 
 logger = logging.getLogger(__name__)
 
@@ -123,16 +124,20 @@ def sweep(run: Path) -> None:
 
 
 def rotate(run: Path, keep: int, best: Path | None) -> None:
-    """Delete the oldest complete checkpoints beyond `keep`, never the best one; incomplete ones go too."""
+    """Delete the oldest complete checkpoints beyond `keep`, but not the best one, nor one that is being evaluated.
+
+    Incomplete ones go too.
+    """
     complete = []
     for _, folder in steps(run):
         if fault(folder, contents=False) is None:
             complete.append(folder)
         elif complete:  # a newer one is complete
             shutil.rmtree(folder, ignore_errors=True)
-    for folder in complete[max(keep, 1) :]:
-        if best is None or folder.name != best.name:
-            shutil.rmtree(folder, ignore_errors=True)
+    with spared(run) as names:
+        for folder in complete[max(keep, 1) :]:
+            if folder.name not in names and (best is None or folder.name != best.name):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_space(run: Path, need: int) -> None:

@@ -21,7 +21,9 @@ from egrecho_inner.model.options import Window
 from egrecho_inner.runtime.files import replace_folder, working_folder, write_json
 from egrecho_inner.training.callbacks import in_words
 from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints import leases
 from egrecho_inner.training.checkpoints.card import TRAINING, write_card
+from egrecho_inner.training.checkpoints.scores import is_scored
 from egrecho_inner.training.checkpoints.writing import odd_weights
 from egrecho_inner.training.family import Family
 from egrecho_inner.training.guards.sharding import is_sharded
@@ -99,6 +101,8 @@ def best_checkpoint(trainer: PlanTrainer) -> Path:
         ModelError: No complete checkpoint is left.
     """
     run = Path(trainer.args.output_dir)
+    if (choice := chosen_checkpoint(run)) is not None:
+        return choice
     if trainer.state.best_global_step:
         best = run / f"{checkpoint.PREFIX}{trainer.state.best_global_step}"
         reason = checkpoint.fault(best)
@@ -111,6 +115,23 @@ def best_checkpoint(trainer: PlanTrainer) -> Path:
     if last is None:
         raise ModelError(f"{run} has no complete checkpoint to make the result from; repeat the command")
     return last
+
+
+def chosen_checkpoint(run: Path) -> Path | None:
+    """Return the checkpoint that `egrecho watch-checkpoints --choose` found best, once it has scored the last ones."""
+    names = [path.name for _, path in checkpoint.steps(run) if checkpoint.fault(path, contents=False) is None]
+    if leases.is_live(leases.lease_path(run, leases.CHOOSER)):
+        logger.info("waiting for the evaluator that chooses the result")
+    leases.wait_for_chooser(run, names, is_scored)
+    found = leases.chosen(run)
+    if not found:
+        return None
+    best = run / found["checkpoint"]
+    if reason := checkpoint.fault(best):
+        logger.warning("the chosen checkpoint %s cannot be used: %s", best, reason)
+        return None
+    logger.info("the chosen checkpoint is %s (%s)", best, in_words({f"eval_{found['metric']}": found["score"]}))
+    return best
 
 
 def scores_of(folder: Path) -> dict[str, Any]:
