@@ -300,7 +300,7 @@ def ours(task: Task, name: str, batch: BatchOptions, lora: bool = False, **more:
                 train=options,
                 window=WindowOptions("longest"),
                 augment=None,
-                config="",
+                config={},
                 adapt=adapt,
                 make_trainer=watched,
             )

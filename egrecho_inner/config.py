@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -298,9 +298,9 @@ class Dumper(yaml.SafeDumper):
 Dumper.add_representer(str, Dumper.quoted)
 
 
-def to_yaml(values: dict[str, Any]) -> str:
+def to_yaml(values: Mapping[str, Any]) -> str:
     """Render the arguments of a program as the YAML that `-c` reads back."""
-    return yaml.dump(plain(values), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(plain(dict(values)), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def plain(value: Any) -> Any:

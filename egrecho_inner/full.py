@@ -10,7 +10,7 @@
 from functools import partial
 from pathlib import Path
 
-from egrecho_inner.config import run, to_yaml
+from egrecho_inner.config import plain, run
 from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, TargetOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import ModelOptions
@@ -43,7 +43,7 @@ def train_full(
         allow_changed: Continue a checkpoint although settings or data are others now.
         allow_reshard: Continue a checkpoint with another number of processes.
     """
-    config = to_yaml(locals())  # before any other name is local
+    config = plain(locals())  # all options, before any other name is local
     from egrecho_inner.data.batches.targets import TargetBatches
     from egrecho_inner.model.loading import load_processor, start_model
     from egrecho_inner.training.checkpoints.resume import Allowance

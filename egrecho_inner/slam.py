@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from egrecho_inner.config import run, to_yaml
+from egrecho_inner.config import plain, run
 from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, SilenceOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.speech_options import LlmLoraOptions, ProjectorOptions, SpeechLossOptions, SpeechModelOptions
@@ -53,7 +53,7 @@ def train_slam(
         allow_changed: Continue a checkpoint although settings or data are others now.
         allow_reshard: Continue a checkpoint with another number of processes.
     """
-    config = to_yaml(locals())  # before any other name is local
+    config = plain(locals())  # all options, before any other name is local
     from egrecho_inner.data.batches.speech_text import Noise, SpeechTextBatches
     from egrecho_inner.model.speech_loading import SpeechConfig, build, take_start
     from egrecho_inner.training.checkpoints.resume import Allowance

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import TrainerCallback, set_seed
 
+from egrecho_inner.config import to_yaml
 from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, Source
 from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.data.batches.stream import CutStream, StreamPlan, open_cuts
@@ -60,7 +61,7 @@ def fit(
     train: TrainOptions,
     window: WindowOptions,
     augment: AugmentOptions | None,
-    config: str,
+    config: Mapping[str, Any],
     adapt: Callable[[nn.Module, int], PeftModel] | None = None,
     allow: Allowance = Allowance(),
     make_batches: Callable[..., CutBatches] = CutBatches,
@@ -78,11 +79,11 @@ def fit(
         train: Optimizer, schedule, evaluation.
         window: Length of the input.
         augment: What is done to the audio and features.
-        config: The resolved configuration as YAML, kept in the run folder.
+        config: All options as plain values (`config.plain`), kept in the run folder and in checkpoints.
         adapt: Puts an adapter on the model, given the run's steps; then only the adapter is trained.
         allow: What may differ from the checkpoint that is continued.
         make_batches: Makes what turns a batch's cuts into tensors, called as `CutBatches`.
-        make_trainer: Makes the trainer, called as `PlanTrainer`; one with another loss, say.
+        make_trainer: Makes the trainer, called as `PlanTrainer`; one with another loss, for instance.
         source: Which text of the training cuts is learned; cuts without it are left out and counted.
 
     Returns:
@@ -117,7 +118,7 @@ class Run:
         data: DataOptions,
         window: WindowOptions,
         augment: AugmentOptions | None,
-        config: str,
+        config: Mapping[str, Any],
         allow: Allowance,
         stops: Stops,
         source: Source = "reference",
@@ -260,7 +261,7 @@ class Run:
         """Train from a checkpoint, or from the start, and save the result."""
         self.family.inputs.check(self.cuts[0], trainer.batches.augmenter, values=True)
         if trainer.args.should_save:
-            write_text(self.outdir / "config.yaml", self.config)
+            write_text(self.outdir / "config.yaml", to_yaml(self.config))
             checkpoint.check_space(self.outdir, trainer.checkpoint_bytes())
             describe(trainer.model, self.cuts, trainer.plan, trainer.args.max_steps)
             if isinstance(trainer.plan, BatchPlan):

@@ -40,7 +40,7 @@ fit(
     ),
     WindowOptions(),
     None,
-    "",
+    {},
 )
 saved = Path(out) / "final"
 if (saved / "model.safetensors").exists():

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import tiny_model, tiny_processor
 
-from egrecho_inner.config import to_yaml
+from egrecho_inner.config import plain
 from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, VolumeOptions
 from egrecho_inner.errors import UserError
 from egrecho_inner.model.adapters import add_adapter
@@ -57,7 +57,7 @@ def train(
     options = dataclasses.replace(TRAIN, **changes)
     data = DataOptions(train=str(cuts), dev=None if dev is None else str(dev), max_skip_ratio=max_skip_ratio)
     data = dataclasses.replace(data, features=features)
-    config = to_yaml({"data": data, "batch": batch, "train": options, "augment": augment, "lora": lora})
+    config = plain({"data": data, "batch": batch, "train": options, "augment": augment, "lora": lora})
     adapt = None if lora is None else lambda base, steps: add_adapter(base, lora, steps, options.seed)
     family = WhisperFamily(model, processor, data)
     return fit(

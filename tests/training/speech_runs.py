@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from egrecho_inner.config import to_yaml
+from egrecho_inner.config import plain
 from egrecho_inner.data.batches.options import BatchOptions, DataOptions
 from egrecho_inner.data.batches.speech_text import Noise, SpeechTextBatches
 from egrecho_inner.model.speech_loading import SpeechConfig, build
@@ -42,7 +42,7 @@ def train(
     config = SpeechConfig(model, projector, PROMPT, lora)
     joined, tokenizer = build(config, loss, options.seed)
     noise = Noise(share, options.seed)
-    text = to_yaml({"data": data, "batch": batch, "train": options, "lora": lora, "loss": loss})
+    text = plain({"data": data, "batch": batch, "train": options, "lora": lora, "loss": loss})
     return fit(
         joined, SlamFamily(joined, tokenizer, config, noise), out, data, batch, options, WindowOptions(), None, text,
         make_batches=partial(SpeechTextBatches, noise=noise, seed=options.seed),

@@ -44,7 +44,7 @@ def train(cuts: str, out: Path, lora: LoraOptions | None = None, batch_size: int
         TrainOptions(**{**defaults, **options}),
         WindowOptions(),
         None,
-        "",
+        {},
         adapt=None if lora is None else lambda base, steps: add_adapter(base, lora, steps),
     )
 

@@ -140,7 +140,7 @@ def test_an_operation_without_a_deterministic_form_is_named(
 
 
 def test_another_number_of_threads_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    facts = resume.facts_of("", "", None, "", 1)
+    facts = resume.facts_of({}, "", None, "", 1)
     then = {**facts, "step": 3, "versions": {**facts["versions"], "device": "CPU, 7 thread(s)"}}
     resume.check_same("checkpoint-3", then, facts, resume.Allowance(), sharded=False)
     assert "device CPU, 7 thread(s) -> CPU, " in caplog.text and "not bit for bit" in caplog.text

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from toy_family import ToyFamily, ToyModel, load_toy
 
 from egrecho_inner import training
-from egrecho_inner.config import to_yaml
+from egrecho_inner.config import plain
 from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, DataOptions, VolumeOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.training.checkpoints import folder as checkpoint
@@ -30,7 +30,7 @@ def train(cuts: Path, out: Path, dev: Path | None, seed: int = 1, **changes: Any
     data = DataOptions(str(cuts), None if dev is None else str(dev), language="en")
     options = dataclasses.replace(TRAIN, **({"metric": "wer", "learning_rate": 1e-2} | changes))
     batch, augment = BatchOptions(None, 3), AugmentOptions(volume=VolumeOptions(), spec_augment=None)
-    config = to_yaml({"data": data, "train": options})
+    config = plain({"data": data, "train": options})
     return fit(model, family, out, data, batch, options, WindowOptions(), augment, config)
 
 

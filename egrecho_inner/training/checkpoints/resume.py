@@ -7,13 +7,12 @@ or one error that lists every difference. Settings that cannot change the result
 import hashlib
 import logging
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
-import yaml
 from torch import nn
 
 from egrecho_inner import __version__
@@ -47,10 +46,10 @@ class Allowance:
     """Another number of processes."""
 
 
-def facts_of(config: str, data: str, dev: str | None, model: str, world_size: int) -> dict[str, Any]:
+def facts_of(config: Mapping[str, Any], data: str, dev: str | None, model: str, world_size: int) -> dict[str, Any]:
     """Return what a checkpoint remembers of its run."""
     return {
-        "config": yaml.safe_load(config) or {},
+        "config": dict(config),
         "data": data,
         "dev": dev,
         "model": model,

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from egrecho_inner.config import to_yaml
+from egrecho_inner.config import plain
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import DataOptions, TargetOptions
 from egrecho_inner.data.batches.plan import BatchPlan
@@ -133,7 +133,7 @@ def tune(
         settings["top_layers"] = options.top_layers
     family = WhisperFamily(model, processor, data, window.window)
     place = fit(
-        model, family, outdir, data, batch, how, window, None, to_yaml(settings),
+        model, family, outdir, data, batch, how, window, None, plain(settings),
         adapt=(lambda found, steps: adapt(found, total_steps=steps)) if adapt else None,
         make_batches=partial(TargetBatches, options=TargetOptions(), seed=options.seed),
     )  # fmt: skip
