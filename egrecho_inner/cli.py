@@ -33,6 +33,8 @@ COMMANDS = {
     "demo": ("egrecho_inner.demo:demo", "a model on a page of this machine: speak or drop a file, read the text"),
     "on-demand": ("egrecho_inner.on_demand:on_demand", "a personal model, trained on Modal or Slurm, from here"),
     "serve": ("egrecho_inner.server:serve", "a training server for personal models, with a page and a queue"),
+    "convert-slam": ("egrecho_inner.convert_slam:convert_slam", "SLAM-LLM's model.pt -> our folder, and back"),
+    "to-safetensors": ("egrecho_inner.to_safetensors:to_safetensors", "pickled weights (.bin) -> safetensors"),
     "merge-lora-whisper": ("egrecho_inner.merge_lora:merge_lora", "adapter + base -> a full model, proven equal"),
     "average": ("egrecho_inner.average:average", "checkpoints of a run, or several models -> one model"),
     "eval": ("egrecho_inner.evaluation:evaluate", "model + cuts -> hypotheses and error rates"),

@@ -15,7 +15,6 @@ from torch import nn
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import DataOptions
 from egrecho_inner.data.batches.plan import Batch
-from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.model.options import Window
 from egrecho_inner.results.references import reference_in
@@ -107,7 +106,7 @@ class DevScorer:
         Raises:
             DataError: None reads.
         """
-        makes = CutBatches(self.cuts, self.family.labels, self.family.inputs)
+        makes = self.family.scored(self.cuts)
         device = next(model.parameters()).device
         exact = exact_device(device)
         sums = torch.zeros(2, dtype=torch.float64, device=exact)  # NCCL moves nothing that lies elsewhere

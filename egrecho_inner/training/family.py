@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.inputs import Inputs, Texts
-from egrecho_inner.data.batches.tensors import LoadedBatch
+from egrecho_inner.data.batches.tensors import CutBatches, LoadedBatch
 from egrecho_inner.results.utterance import Hypothesis
 from egrecho_inner.training.options import TrainOptions
 
@@ -58,6 +58,10 @@ class Family(Protocol):
 
     def cost(self, model: nn.Module) -> Callable[[LoadedBatch], float] | None:
         """Return what counts the floating-point operations of training on a batch; None leaves MFU out of the log."""
+        ...
+
+    def scored(self, cuts: CutList) -> CutBatches:
+        """Return what makes the tensors of development cuts: nothing drawn, nothing augmented."""
         ...
 
     def loss_sum(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:

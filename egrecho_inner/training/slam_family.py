@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from egrecho_inner.data.audio.features import SAMPLING_RATE
 from egrecho_inner.data.batches.cut_list import CutList
-from egrecho_inner.data.batches.speech_text import NoAudio, Noise, SpeechWindows
+from egrecho_inner.data.batches.speech_text import NoAudio, Noise, SpeechTextBatches, SpeechWindows
 from egrecho_inner.data.batches.tensors import LoadedBatch
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.speech_text import SpeechTranscriber
@@ -60,9 +60,11 @@ class SlamFamily:
         context = int(getattr(model.config, "max_position_embeddings", None) or CONTEXT)
         self.config = config
         self.labels = PromptEncoder(tokenizer, config.prompt, min(MOST_TEXT, context // 2))
-        self.inputs: SpeechWindows | NoAudio = NoAudio()
+        self.inputs = self.clean = NoAudio()
         if model.encoder is not None:
-            self.inputs = SpeechWindows(model.shape, longest(model.shape, context - self.labels.max_tokens), noise)
+            seconds = longest(model.shape, context - self.labels.max_tokens)
+            self.inputs = SpeechWindows(model.shape, seconds, noise)
+            self.clean = SpeechWindows(model.shape, seconds)
 
     def prepare(self, model: SpeechLlm, train: TrainOptions) -> None:
         """Give what is not trained its type.
@@ -113,6 +115,10 @@ class SlamFamily:
 
         return count
 
+    def scored(self, cuts: CutList) -> SpeechTextBatches:
+        """Make inputs and targets with the first prompt and without noise."""
+        return SpeechTextBatches(cuts, self.labels, self.clean)
+
     def loss_sum(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         """Return the cross-entropy summed over the targets."""
         return model(**inputs).loss
@@ -121,11 +127,10 @@ class SlamFamily:
         self, model: nn.Module, cuts: CutList, positions: Iterable[int], batch_seconds: float | None = None
     ) -> Iterable[Hypothesis] | None:
         """Decode as `egrecho eval` does; a language model alone has nothing to decode from."""
-        if isinstance(self.inputs, NoAudio):
+        if isinstance(self.clean, NoAudio):
             return None
         given = {} if batch_seconds is None else {"batch_seconds": batch_seconds}
-        windows = SpeechWindows(self.inputs.shape, self.inputs.max_seconds)
-        return SpeechTranscriber(model, self.labels, windows, DecodeOptions(**given))(cuts, list(positions))
+        return SpeechTranscriber(model, self.labels, self.clean, DecodeOptions(**given))(cuts, list(positions))
 
     def kept(self, model: nn.Module) -> frozenset[str]:
         """Keep what is trained."""

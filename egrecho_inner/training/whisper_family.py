@@ -14,7 +14,7 @@ from transformers import WhisperProcessor
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.log_mel import LogMel, LogMelOnDevice
 from egrecho_inner.data.batches.options import DataOptions
-from egrecho_inner.data.batches.tensors import LoadedBatch
+from egrecho_inner.data.batches.tensors import CutBatches, LoadedBatch
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.transcribe import transcribe
 from egrecho_inner.model.length import LengthEncoder
@@ -64,6 +64,10 @@ class WhisperFamily:
     def cost(self, model: nn.Module) -> Callable[[LoadedBatch], float]:
         """Count by the shapes of the batch."""
         return Counter(model).count
+
+    def scored(self, cuts: CutList) -> CutBatches:
+        """Make inputs and targets as in training, without augmentation."""
+        return CutBatches(cuts, self.labels, self.inputs)
 
     def loss_sum(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         """Return the cross-entropy summed over the targets."""

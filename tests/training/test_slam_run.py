@@ -7,17 +7,22 @@ import pytest
 import torch
 from runs import in_child, kill_at_step, same
 from safetensors.torch import load_file, save_file
-from speech_runs import train
+from speech_runs import PROMPT, train
 from tiny import speech_cuts
 from tiny_speech import save_parts
 
 from egrecho_inner.config import run
+from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import BatchOptions
+from egrecho_inner.data.batches.plan import Batch
+from egrecho_inner.data.batches.speech_text import Noise
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.evaluation import evaluate
-from egrecho_inner.model.speech_loading import TRAINED, load_encoder, load_folder
-from egrecho_inner.model.speech_options import LlmLoraOptions, SpeechLossOptions
+from egrecho_inner.import_jsonl import import_jsonl
+from egrecho_inner.model.speech_loading import TRAINED, SpeechConfig, build, load_encoder, load_folder
+from egrecho_inner.model.speech_options import LlmLoraOptions, SpeechLossOptions, SpeechModelOptions
 from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.slam_family import SlamFamily
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +159,24 @@ def test_waves_train_and_a_contradiction_about_them_is_refused(
     (own[0] / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match=r"model\.normalize"):
         load_encoder(str(own[0]), None, torch.float32)
+
+
+def test_development_cuts_have_their_own_prompts_and_tokens_and_no_noise(
+    parts: tuple[Path, Path], words: tuple[Path, Path], tmp_path: Path
+) -> None:
+    lines = [{"key": f"k{n}", "target": "ab", "tokens": [10, 11], "prompt": "own"} for n in range(3)]
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    import_jsonl(str(tmp_path / "text.jsonl"), str(tmp_path / "cuts.jsonl"))
+    model, tokenizer = build(SpeechConfig(SpeechModelOptions(llm=str(parts[1])), prompt=PROMPT))
+    family = SlamFamily(model, tokenizer, SpeechConfig(SpeechModelOptions(llm=str(parts[1])), prompt=PROMPT))
+    found = family.scored(CutList(str(tmp_path / "cuts.jsonl")))[Batch(0, [0, 1], False)].inputs["input_ids"]
+    own = tokenizer.encode("Q: own A:", add_special_tokens=False)
+    assert found[0].tolist()[:-2] == [10, 11, tokenizer.bos_token_id, *own]
+    config = SpeechConfig(SpeechModelOptions(llm=str(parts[1]), encoder=str(parts[0])), prompt=PROMPT)
+    model, tokenizer = build(config)
+    family = SlamFamily(model, tokenizer, config, Noise(1.0, 0))
+    cuts = CutList(str(words[1]))
+    wanted = family.clean.load(cuts[0], 0, None)
+    scored = family.scored(cuts)[Batch(0, [0], False)]
+    assert torch.equal(scored.inputs["input_features"][0].T, torch.from_numpy(wanted[0]))
+    assert scored.targets > 1

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from egrecho_inner.data.audio.augment import Augmenter
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.batches.cut_list import CutList
-from egrecho_inner.data.batches.tensors import LoadedBatch
+from egrecho_inner.data.batches.tensors import CutBatches, LoadedBatch
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.results.utterance import Hypothesis
 from egrecho_inner.text.constants import IGNORED
@@ -145,6 +145,10 @@ class ToyFamily:
 
     def cost(self, model: nn.Module) -> Callable[[LoadedBatch], float] | None:
         return None
+
+    def scored(self, cuts: CutList) -> CutBatches:
+        """Make inputs and targets as in training, without augmentation."""
+        return CutBatches(cuts, self.labels, self.inputs)
 
     def loss_sum(self, model: ToyModel, inputs: dict[str, Any]) -> Tensor:
         return model.loss_sum(**inputs)

@@ -182,19 +182,19 @@ class SpeechTextBatches(CutBatches):
 
     Args:
         noise: Which cuts are replaced: their text is empty.
-        seed: Of the prompts.
+        seed: Of the prompts; None takes the first of each task.
     """
 
     labels: PromptEncoder
 
-    def __init__(self, *given: Any, noise: Noise = Noise(), seed: int = 0):
+    def __init__(self, *given: Any, noise: Noise = Noise(), seed: int | None = None):
         super().__init__(*given)
         self.noise, self.seed = noise, seed
 
     def label(self, cut: Cut, epoch: int) -> Labels:
         """Return inputs and targets of a cut in an epoch."""
         custom = custom_of(cut)
-        prompt = self.labels.prompt_of(custom, (self.seed, epoch, cut.id))
+        prompt = self.labels.prompt_of(custom, None if self.seed is None else (self.seed, epoch, cut.id))
         text = "" if self.noise.replaces(cut, epoch) else reference_of(cut).text
         return self.labels.build(prompt, text, custom.get("tokens", (AUDIO,)))
 
