@@ -50,13 +50,14 @@ def import_web(
     place, root = Path(out), Path(source)
     ledger = Ledger(place.with_name("skipped.jsonl"))
     folder = str((Path(audio) if audio else place.with_name("audio")).absolute())
-    pairs = read_list(root) if not root.is_dir() else find_pairs(root, ledger, language)
+    shards, note = place.with_name(f".{place.name}.shards"), place.with_name(f"{place.name}.json")
+    ours = [place, note, ledger.path, Path(folder)]
+    pairs = find_pairs(root, ledger, language, ours) if root.is_dir() else read_list(root)
     unpaired = len(ledger.skips)
     runs = [tuple(pairs[first : first + SHARD_SIZE]) for first in range(0, len(pairs), SHARD_SIZE)]
     settings = {"version": VERSION, "audio": folder, "language": language, "decode": decode}
     reads = [make_key(files=facts_of(part)) for part in runs]
     parts = [(SHARD_SIZE * n, SHARD_SIZE * n + len(part), reads[n]) for n, part in enumerate(runs)]
-    shards, note = place.with_name(f".{place.name}.shards"), place.with_name(f"{place.name}.json")
     job = Pass(STAGE, shards, "documents", note, settings, parts, place)
     if not job.begin(lambda position: False):
         print(f"{out}: already done")

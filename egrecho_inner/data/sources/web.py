@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,14 @@ class Pair:
     """The line of a stage file that has the captions in it (`web_stages.py`)."""
 
 
-def find_pairs(folder: Path, ledger: Ledger, language: str | None = None) -> list[Pair]:
+def find_pairs(folder: Path, ledger: Ledger, language: str | None = None, ours: Collection[Path] = ()) -> list[Pair]:
     """Search a folder and all below it; hidden files and folders are passed over.
 
     Args:
         folder: To search.
         ledger: Takes files without partner and captions that another file of the same recording is preferred to.
         language: Captions named after this language are preferred.
+        ours: Files and folders that an import writes, which may lie inside the folder.
 
     Returns:
         Pairs sorted by id; no two have the same.
@@ -62,10 +63,15 @@ def find_pairs(folder: Path, ledger: Ledger, language: str | None = None) -> lis
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with recordings and their captions")
+    written = {path.resolve() for path in ours}
     pairs: list[Pair] = []
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        pairs += pairs_of(Path(place), sorted(names), folder, ledger, language)
+        here, written = Path(place), {path.resolve() for path in ours}
+        folders[:] = sorted(
+            each for each in folders if not each.startswith(".") and (here / each).resolve() not in written
+        )
+        names = sorted(each for each in names if (here / each).resolve() not in written)
+        pairs += pairs_of(here, names, folder, ledger, language)
     if not pairs:
         raise DataError(f"{folder}: no recording with captions of the same name ({' '.join(sorted(AUDIO))})")
     return unique(pairs)
