@@ -64,13 +64,11 @@ fi
 if at_stage 1; then
   log "stage 1: train $run"
   [ -n "$train" ] && [ -n "$dev" ] || die "give --train and --dev"
-  step=$((batch_size * nproc))
-  [ $((global_batch % step)) -eq 0 ] || die "--global_batch $global_batch is no multiple of --batch_size x --nproc, $step"
   training=()
   for file in $config; do training+=(-c "$file"); done
   training+=(--model "$exp/processor" --model.size "$size" --out "$run" --data.dev "$dev")
   training+=(--data.train "[$(printf '%s' "$train" | tr -s ' ' ',')]")
-  training+=(--batch.batch_size "$batch_size" --train.accumulation $((global_batch / step)))
+  training+=(--batch.batch_size "$batch_size" --train.global_batch "$global_batch")
   if [ "$english_only" = true ]; then training+=(--data.language en); fi
   if [ "$large" = true ]; then training+=(--train.gradient_checkpointing true); fi
   if [ "$fsdp" = true ] || { [ "$fsdp" = auto ] && [ "$large" = true ]; }; then training+=(--train.fsdp config/fsdp.yaml); fi

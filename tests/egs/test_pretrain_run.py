@@ -29,7 +29,7 @@ def test_the_published_settings() -> None:
     given = parse(train_full, ["-c", str(ROOT / "egs/pretrain/olmoasr.yaml"), *GIVEN])
     train = given["train"]
     assert (train.max_steps, train.learning_rate, train.schedule) == (524_288, 1.5e-3, "linear")
-    assert (train.weight_decay, train.betas, train.max_grad_norm) == (0.1, (0.9, 0.98), 1.0)
+    assert (train.weight_decay, train.betas, train.eps, train.max_grad_norm) == (0.1, (0.9, 0.98), 1e-6, 1.0)
     assert round(train.warmup_steps * train.max_steps) == 1049
     assert given["window"].window == "30s" and given["augment"] is None and given["targets"].timestamps == 0.5
     assert given["data"].no_speech and given["batch"].batch_size == 32
@@ -43,14 +43,14 @@ def test_a_size_takes_its_way_over_the_gpus(size: str, sharded: bool, tmp_path: 
     (called,) = [line for line in done.stdout.splitlines() if line.startswith("CALLED local/launch.py")]
     assert "--nproc_per_node 8 egrecho_inner/full.py -c egs/pretrain/olmoasr.yaml" in called
     assert f"--model.size {size} " in called and "--data.train [a.jsonl.gz,b.jsonl.gz]" in called
-    assert "--batch.batch_size 32 --train.accumulation 2" in called and called.endswith("--train.max_steps 7")
+    assert "--batch.batch_size 32 --train.global_batch 512" in called and called.endswith("--train.max_steps 7")
     assert ("--train.fsdp config/fsdp.yaml" in called) is sharded
     words = called.split("egrecho_inner/full.py ")[1].split()
-    assert parse(train_full, words)["train"].accumulation == 2
+    assert parse(train_full, words)["train"].global_batch == 512
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
-    options = ["--train", "a", "--dev", "d", "--stage", "1", "--stop_stage", "1", "--nproc", "3"]
-    done = run(tmp_path, *options)
-    assert done.returncode == 2 and "no multiple of --batch_size x --nproc, 96" in done.stderr
-    assert "not 'huge'" in run(tmp_path, "--size", "huge").stderr
+def test_what_is_wrong_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    done = run(tmp_path, "--size", "huge")
+    assert done.returncode == 2 and "not 'huge'" in done.stderr
+    done = run(tmp_path, "--stage", "1", "--stop_stage", "1")
+    assert done.returncode == 2 and "give --train and --dev" in done.stderr
