@@ -91,7 +91,7 @@ class Transcriber:
                 f"decode.backend {options.backend} takes a model folder, not a model in memory; use torch"
             )
         make = make_recognizer or partial(Recognizer, model)
-        self.model, self.options = model, options
+        self.model, self.processor, self.options = model, processor, options
         self.device = torch.device(device) if device is not None else model.device
         self.labels = label_encoder(model, processor.tokenizer, options.language, options.task)
         window = window_of(model) if options.window == "auto" else options.window
