@@ -151,7 +151,7 @@ class PlanTrainer(Trainer):
         total, asked, news, broke = collectives.total(mine, device)
         self.tally.skips.share(total, bool(news), self.args.should_save)
         if broke and not asked:
-            return total, f"!{broken or 'a loader process of another process died'}"
+            return total, f"!{broken or 'A loader process of another process died.'}"
         return total, (self.stops.reason or "another process was asked to stop") if asked else None
 
     # The step: the Trainer names neither the batch that did not fit nor the gradient that is not finite, and has no

@@ -263,6 +263,18 @@ def test_dead_loader_is_named_and_the_step_is_saved(cuts: Path, whole: Path, tmp
     assert same(tmp_path / "final", whole / "final")
 
 
+def test_loaders_killed_at_random_cost_no_step_and_change_no_bit() -> None:
+    """Two kills of the ten that docs/reliability.md reports; the figures there are this script's."""
+    here = Path(__file__).parent
+    paths = os.pathsep.join(map(str, (here, here.parent, here.parents[1])))
+    done = subprocess.run(
+        [sys.executable, str(here / "loader_kills.py"), "--kills", "2", "--steps", "8", "--seed", "3"],
+        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 kills: exit 5 2, nothing lost 2; " in done.stdout and "ended, same bits: True" in done.stdout
+
+
 def test_metrics_of_lost_steps_are_forgotten(cuts: Path, tmp_path: Path) -> None:
     def killed() -> None:
         kill_at_step(6)
