@@ -31,7 +31,8 @@ from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.pieces import Piece, durations_of, longest_first
 from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.errors import ConfigError, DataError, ModelError
-from egrecho_inner.model.loading import check_path, explain, load_model, load_processor
+from egrecho_inner.model.loading import load_model, load_processor
+from egrecho_inner.model.refusals import check_path, explain
 from egrecho_inner.results.folder import SUMMARY, is_result, read_rows, read_summary, to_hypothesis
 from egrecho_inner.results.utterance import Hypothesis, Reference
 from egrecho_inner.runtime.devices import auto_device

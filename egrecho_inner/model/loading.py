@@ -5,7 +5,6 @@ Transformers, CTranslate2 and whisper.cpp's converter find what they look for. N
 """
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +20,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from egrecho_inner.errors import ConfigError, ModelError
+from egrecho_inner.errors import ModelError
 from egrecho_inner.model.agreement import check_agreement, check_shapes, check_tokenizer_files
-from egrecho_inner.model.hub import why_unreachable
 from egrecho_inner.model.options import SIZES, Attention, ModelOptions, Window
+from egrecho_inner.model.refusals import check_path, explain, no_kernel, refuse_code
 from egrecho_inner.model.tokenizer import ENGLISH_ONLY_VOCABULARY, names_language
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
 
@@ -86,12 +85,6 @@ def load_model(
         raise ModelError(f"{path}: weights missing or of another shape: {missing[:5]}")
     freeze_sinusoids(model)
     return model
-
-
-def no_kernel(name: str, error: Exception) -> ConfigError:
-    """Return the error of a kernel of attention that does not work on this machine."""
-    reason = " ".join(str(error).split()).partition(". ")[0]
-    return ConfigError(f"attention {name} does not work here: {reason}; take sdpa")
 
 
 def required_weights(missing: Iterable[str]) -> list[str]:
@@ -266,18 +259,6 @@ def read_generation_config(path: str) -> GenerationConfig | None:
         raise ModelError(explain(path, error)) from error
 
 
-def refuse_code(path: str, file: str, named: object) -> None:
-    """Refuse a model that brings code of its own, which would not be run: it is then not what its maker meant.
-
-    Raises:
-        ModelError: With the file.
-    """
-    if named:
-        raise ModelError(
-            f"{path}: {file} asks for code of its own (auto_map), which is never run; give a plain Whisper"
-        )
-
-
 def save_folder(
     model: Whisper,
     processor: WhisperProcessor,
@@ -325,31 +306,3 @@ def is_multilingual(model: Whisper) -> bool:
     """Tell whether a model's prefix holds language and task."""
     flag = getattr(model.generation_config, "is_multilingual", None)
     return model.config.vocab_size != ENGLISH_ONLY_VOCABULARY if flag is None else bool(flag)
-
-
-def check_path(path: str) -> None:
-    """Refuse early what can be neither a folder nor a hub id.
-
-    Raises:
-        ModelError: With the reason and the remedy.
-    """
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file() and not (folder / "tokenizer_config.json").is_file():
-            raise ModelError(f"{path} is a folder without config.json; expected a model folder such as exp/NAME/final")
-    elif path.count("/") != 1 or path.startswith((".", "/", "~")) or folder.parent.is_dir():
-        offline = "; the hub is switched off (HF_HUB_OFFLINE)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
-        raise ModelError(f"{path} does not exist and is not a hub id like openai/whisper-small{offline}")
-    else:
-        why_unreachable()  # before the libraries ask for each file, again and again
-
-
-def explain(path: str, error: Exception) -> str:
-    """Return in one line why a model did not load."""
-    text = " ".join(str(error).split())[:300]
-    if not Path(path).is_dir():
-        text = why_unreachable() or text
-        return f"{path} is no folder here and the hub did not give it ({text}); local/hf_download.sh fetches a model"
-    if list(Path(path).glob("*.bin")) and not list(Path(path).glob("*.safetensors")):
-        return f"{path} has pickled weights (.bin), which are not loaded; convert them to safetensors first"
-    return f"{path} does not load: {text}"

@@ -35,9 +35,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         if options.schedule == "polynomial"
         else None,
         warmup_steps=options.warmup_steps if options.warmup_steps < 1 else int(options.warmup_steps),
-        optim={"adamw": "adamw_torch_fused" if cuda else "adamw_torch", "lion": "adamw_torch"}.get(
-            options.optimizer, options.optimizer
-        ),
+        optim=optimizer_name(options.optimizer, cuda),
         weight_decay=options.weight_decay,
         adam_beta1=options.betas[0],
         adam_beta2=options.betas[1],
@@ -82,6 +80,11 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
     )
     devices.use_one_gpu(arguments)
     return arguments
+
+
+def optimizer_name(name: str, cuda: bool) -> str:
+    """Return Transformers' name of an optimizer; Lion is ours and takes the place of AdamW in the trainer."""
+    return {"adamw": "adamw_torch_fused" if cuda else "adamw_torch", "lion": "adamw_torch"}.get(name, name)
 
 
 def check_options(options: TrainOptions) -> None:

@@ -19,8 +19,9 @@ from egrecho_inner.data.batches.speech_text import Noise
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.evaluation import evaluate
 from egrecho_inner.import_jsonl import import_jsonl
-from egrecho_inner.model.speech_loading import TRAINED, SpeechConfig, build, load_encoder, load_folder
+from egrecho_inner.model.speech_loading import TRAINED, SpeechConfig, build, load_folder
 from egrecho_inner.model.speech_options import LlmLoraOptions, SpeechLossOptions, SpeechModelOptions
+from egrecho_inner.model.speech_parts import load_encoder
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.slam_family import SlamFamily
 
