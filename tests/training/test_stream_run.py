@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from launching import launch, results
 from runs import in_child, kill_at_step, same, train
 from tiny import speech_cuts
 
@@ -30,6 +31,12 @@ def test_a_killed_run_is_the_same_run(shar: Path, tmp_path: Path) -> None:
     assert same(tmp_path / "killed" / "final", tmp_path / "whole" / "final")
     lines = map(json.loads, (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines())
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 8))
+
+
+def test_two_processes_that_are_killed_go_on_as_the_same_run(shar: Path, tmp_path: Path) -> None:
+    assert results(launch("two_stream.py", shar, tmp_path, "whole", "kill"), killed=True)["whole"]["same"]
+    assert not (tmp_path / "parts" / "final").exists()
+    assert results(launch("two_stream.py", shar, tmp_path, "again"))["again"]["same"]
 
 
 def test_a_run_without_a_last_step_is_refused(shar: Path, tmp_path: Path) -> None:
