@@ -6,8 +6,8 @@
 # Stages, --stage to --stop_stage (0 to 6):
 #   0  a test set; a web of 300 documents, half of them wrong; a small one in four languages   -> DATA
 #   1  import, tags of documents, dedup, decontamination, windows                             -> EXP/data
-#   2  a recogniser that tells languages: egs/mini/nano, its decoder tuned on four            -> EXP/languages
-#   3  its text on all windows, tags of windows                                               -> EXP/data
+#   2  a model that tells languages: egs/mini/nano, tuned on four                             -> EXP/languages
+#   3  nano's text on all windows, the other's language; tags of windows                      -> EXP/data
 #   4  filter; what each filter caught of what is wrong                                       -> EXP/filters.md
 #   5  two models of equal steps, on filtered and on unfiltered windows                       -> EXP/{filtered,unfiltered}
 #   6  both on the test set, and which is better                                              -> EXP/table.md
@@ -38,20 +38,21 @@ speech() {
     --seed 11 --jobs "$jobs"
   bash prepare.sh --data_root "$data/eval" --prefix web_mini --perturb_speed false --features none --stop_stage 3 \
     --jobs "$jobs"
-  python egs/pretrain/local/make_web.py --out "$data/languages" --test "$data/eval/test/text" --documents 40 \
-    --languages true --seconds "[30, 50]" --seed 2 --jobs "$jobs"
+  python egs/pretrain/local/make_web.py --out "$data/languages" --test "$data/eval/test/text" --documents 120 \
+    --languages true --seconds "[12, 20]" --seed 2 --jobs "$jobs"
   python egs/pretrain/local/make_web.py --out "$data/web" --test "$data/eval/test/text" --documents "$documents" \
     --jobs "$jobs"
 }
 windows() {
   egrecho import-web "$data/web" "$work/documents.jsonl.gz" --jobs "$jobs"
-  egrecho tag "$work/documents.jsonl.gz" "$work/tagged_documents.jsonl.gz" --jobs "$jobs" \
+  egrecho tag "$work/documents.jsonl.gz" "$work/tagged_documents.jsonl.gz" \
     --tags "[casing, repeating_lines, text_language, num_words]"
-  egrecho dedup --cuts "[$work/tagged_documents.jsonl.gz]" --out "$work/unique.jsonl.gz" --jobs "$jobs"
-  egrecho decontaminate "$work/unique.jsonl.gz" "$work/clean.jsonl.gz" --jobs "$jobs" --shortest 7 \
+  egrecho dedup --cuts "[$work/tagged_documents.jsonl.gz]" --out "$work/unique.jsonl.gz" \
+    --bands 20 --rows 5 # half a minute of digits has few 5-grams
+  egrecho decontaminate "$work/unique.jsonl.gz" "$work/clean.jsonl.gz" --shortest 7 \
     --against "[test=data/fbank_whisper80/web_mini_cuts_test.jsonl.gz]"
-  egrecho segment "$work/clean.jsonl.gz" "$work/windows.jsonl.gz" --max_seconds 8 --jobs "$jobs"
-  egrecho segment "$work/tagged_documents.jsonl.gz" "$work/unfiltered.jsonl.gz" --max_seconds 8 --jobs "$jobs"
+  egrecho segment "$work/clean.jsonl.gz" "$work/windows.jsonl.gz" --max_seconds 8
+  egrecho segment "$work/tagged_documents.jsonl.gz" "$work/unfiltered.jsonl.gz" --max_seconds 8
 }
 languages() {
   egrecho import-web "$data/languages" "$work/languages.jsonl.gz" --audio "$work/audio_languages"
@@ -64,9 +65,13 @@ languages() {
     --data.train "$work/train_languages.jsonl.gz" --out "$exp/languages"
 }
 labels() {
-  egrecho pseudo-label "$work/windows.jsonl.gz" "$work/labelled.jsonl.gz" --model "$exp/languages/final"
-  egrecho tag "$work/labelled.jsonl.gz" "$work/tagged_windows.jsonl.gz" --tags "[edit_distance]" \
-    --document_tags "[audio_language, edit_distance]" --jobs "$jobs"
+  egrecho pseudo-label "$work/windows.jsonl.gz" "$work/labelled.jsonl.gz" --model egs/mini/nano --decode.language en
+  egrecho tag "$work/labelled.jsonl.gz" "$work/measured.jsonl.gz" --tags "[edit_distance]" \
+    --document_tags "[edit_distance]"
+  # a larger Whisper gives text and language in one pass; of this one only the language is wanted
+  egrecho pseudo-label "$work/measured.jsonl.gz" "$work/detected.jsonl.gz" --model "$exp/languages/final" \
+    --decode.max_new_tokens 3
+  egrecho tag "$work/detected.jsonl.gz" "$work/tagged_windows.jsonl.gz" --document_tags "[audio_language]"
 }
 filters() {
   egrecho filter "$work/tagged_windows.jsonl.gz" "$work/filtered.jsonl.gz" -c egs/pretrain/mini_filter.yaml
