@@ -49,6 +49,7 @@ def train_lora(
     from egrecho_inner.data.batches.targets import TargetBatches
     from egrecho_inner.model.adapters import add_adapter
     from egrecho_inner.model.loading import load_processor, start_model
+    from egrecho_inner.model.quantized import check_bits, quantize
     from egrecho_inner.training.checkpoints.resume import Allowance
     from egrecho_inner.training.fit import fit
     from egrecho_inner.training.whisper_family import WhisperFamily
@@ -58,6 +59,11 @@ def train_lora(
         raise ConfigError("train.ctc_weight and train.freeze belong to full training; LoRA freezes the base already")
     if model.size is not None:
         raise ConfigError("model.size means random weights; an adapter needs a trained base, give model.path alone")
+    check_bits(lora.bits)
+    if lora.bits and (train.deepspeed or train.fsdp):
+        raise ConfigError(
+            f"lora.bits {lora.bits}: quantised weights are not sharded; leave out train.deepspeed or fsdp"
+        )
     processor = load_processor(model.path)
     whisper = start_model(model, processor, train.seed)
     fit(
@@ -70,7 +76,7 @@ def train_lora(
         window,
         augment,
         config,
-        adapt=lambda base, steps: add_adapter(base, lora, steps, train.seed),
+        adapt=lambda base, steps: add_adapter(quantize(base, lora.bits), lora, steps, train.seed),
         allow=allow,
         make_batches=partial(TargetBatches, options=targets, seed=train.seed),
         source=targets.text,

@@ -7,6 +7,7 @@ from egrecho_inner.config_types import ClosedUnitInterval, Options, PositiveInt,
 from egrecho_inner.errors import ConfigError
 
 Part = Literal["none", "decoder", "all"]
+Bits = Literal[4, 8]
 Attention = Literal["sdpa", "flash_attention_2", "eager"]
 """Kernels of attention in Transformers; flash_attention_2 wants the package flash-attn, a GPU and 16 bits."""
 Window = Literal["longest", "30s", "mixed"]
@@ -58,6 +59,9 @@ class LoraOptions(Options, group="lora"):
     """Linear layers that are adapted, by the last part of their name."""
     parts: Literal["both", "encoder", "decoder"] = "both"
     """Where the adapted layers are."""
+    bits: Bits | None = None
+    """Hold the frozen base in 4 (QLoRA's NF4) or 8 bits, by bitsandbytes (extra quant), on an NVIDIA GPU; the adapter
+    is merged into the base as it is published."""
     use_rslora: bool = False
     """Scale by alpha / sqrt(r) (arXiv:2312.03732)."""
     init_r: PositiveInt = 48

@@ -41,7 +41,9 @@ def setup_logging(debug: bool, quiet: bool = False) -> None:
     ours.setLevel(level)
     if not debug:
         warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|accelerate|lhotse)\b")
+        warnings.filterwarnings(
+            "ignore", category=UserWarning, module=r"(torch|transformers|peft|accelerate|lhotse|bitsandbytes)\b"
+        )
 
 
 @contextlib.contextmanager
