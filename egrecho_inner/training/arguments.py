@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import secrets
 from pathlib import Path
 
 import torch
@@ -10,8 +11,14 @@ from transformers import TrainingArguments
 from egrecho_inner.config import read_yaml
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.devices import auto_device
+from egrecho_inner.runtime.files import write_text
 from egrecho_inner.training.guards import devices, strategy
 from egrecho_inner.training.options import TrainOptions
+
+WANDB_RUN = "wandb_run_id"
+"""In the run folder: under which id Weights & Biases knows it."""
+OUR_RUNS: set[str] = set()
+"""Ids that this process has put into the environment itself."""
 
 
 def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_dev: bool) -> TrainingArguments:
@@ -24,6 +31,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
     if "wandb" in options.report_to:  # Transformers asks for these; a user's own win
         os.environ.setdefault("WANDB_PROJECT", "egrecho")
         os.environ.setdefault("WANDB_DIR", str(outdir))
+        keep_wandb_run(outdir)
     cuda = torch.cuda.is_available()
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     arguments = TrainingArguments(
@@ -87,6 +95,35 @@ def optimizer_name(name: str, cuda: bool) -> str:
     return {"adamw": "adamw_torch_fused" if cuda else "adamw_torch", "lion": "adamw_torch"}.get(name, name)
 
 
+def check_sharded(options: TrainOptions) -> None:
+    """Refuse what DeepSpeed and FSDP cannot do.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    if options.ema is not None:
+        raise ConfigError("train.ema: under DeepSpeed and FSDP no process has all weights; average checkpoints instead")
+    if options.auto_halve:
+        raise ConfigError(
+            "train.auto_halve: under DeepSpeed and FSDP no process can leave a batch out alone; set batch.max_duration "
+            "to what the error names, or take DDP"
+        )
+
+
+def keep_wandb_run(outdir: Path) -> None:
+    """Let all starts of a run be one run of Weights & Biases: its id is kept in the run folder; a user's own wins."""
+    given = os.environ.get("WANDB_RUN_ID")
+    if given is not None and given not in OUR_RUNS:
+        return
+    path = outdir / WANDB_RUN
+    if os.environ.get("RANK", "0") == "0":  # the one process that reports
+        if not path.is_file():
+            write_text(path, secrets.token_hex(4))
+        os.environ["WANDB_RUN_ID"] = path.read_text(encoding="utf-8").strip()
+        OUR_RUNS.add(os.environ["WANDB_RUN_ID"])
+        os.environ.setdefault("WANDB_RESUME", "allow")
+
+
 def check_options(options: TrainOptions) -> None:
     """Refuse combinations that cannot work, before anything is loaded.
 
@@ -103,11 +140,8 @@ def check_options(options: TrainOptions) -> None:
         raise ConfigError("train.fsdp and train.deepspeed exclude each other; give one")
     if options.optimizer == "lion" and options.deepspeed:
         raise ConfigError("train.optimizer lion is not known to DeepSpeed; use adamw, or train without train.deepspeed")
-    if options.auto_halve and (options.deepspeed or options.fsdp):
-        raise ConfigError(
-            "train.auto_halve: under DeepSpeed and FSDP no process can leave a batch out alone; set batch.max_duration "
-            "to what the error names, or take DDP"
-        )
+    if options.deepspeed or options.fsdp:
+        check_sharded(options)
     for watcher in options.report_to:
         if importlib.util.find_spec(watcher) is None:
             raise ConfigError(

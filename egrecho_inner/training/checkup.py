@@ -62,7 +62,7 @@ def checks(plan: Plan) -> Iterator[Check]:
     if processor is not None and config is not None:
         multilingual = speaks_languages(plan.model, config)
         labels = LabelEncoder(processor.tokenizer, plan.data.language, plan.data.task, multilingual)
-    for key, paths in (("data.train", plan.data.train), ("data.dev", plan.data.dev)):
+    for key, paths in (("data.train", plan.data.train), ("data.dev", dev_paths(plan.data))):
         opened, found = open_data(key, paths, plan, labels)
         yield from found
         if opened is None:
@@ -113,6 +113,12 @@ def model_checks(options: ModelOptions, config: WhisperConfig, processor: Whispe
     if options.size is None and folder.is_dir() and not any(folder.glob("*.safetensors")):
         remedy = "copy the weights there; bash local/hf_download.sh gets them as safetensors"
         yield Check("model", "weights", f"no model.safetensors in {folder}", "bad", remedy)
+
+
+def dev_paths(data: DataOptions) -> list[str] | None:
+    """Return the manifests of all development sets, None without any."""
+    sets = data.dev_sets.values()
+    return [path for paths in sets for path in ([paths] if isinstance(paths, str) else paths)] if sets else None
 
 
 def open_data(

@@ -4,6 +4,7 @@ Every process scores its share of the cuts; the sums and hypotheses are gathered
 """
 
 import logging
+import statistics
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class DevScorer:
-    """Score a model on the development cuts; without any, the score is empty.
+    """Score a model on the development sets; without any, the score is empty.
 
     Args:
         family: Makes inputs and targets, and decodes.
@@ -42,16 +43,8 @@ class DevScorer:
     """
 
     def __init__(self, family: Family, data: DataOptions, window: Window, train: TrainOptions):
-        self.family, self.data, self.batch_seconds = family, data, train.eval_seconds
-        self.window: Window = window
-        self.normalizers: set[str] = set()
-        self.cuts = None if data.dev is None else CutList(data.dev, "data.dev")
-        languages: list[str | None] = []
-        if self.cuts is not None:
-            longest = family.inputs.max_seconds
-            self.cuts.keep_trainable(family.labels, 1.0, no_speech=data.no_speech, longest=longest)
-            self.cuts.draw(data.dev_limit, train.seed)
-            languages = [code or data.language for code in self.cuts.languages]
+        self.sets = {name: DevSet(family, paths, data, window, train) for name, paths in data.dev_sets.items()}
+        languages = [code or data.language for each in self.sets.values() for code in each.cuts.languages]
         metric = "loss" if family.recognize is None and train.metric == "auto" else train.metric
         self.metric = metric if metric == "loss" else overall_metric(languages or [data.language], metric)
         if self.metric != "loss" and family.recognize is None:
@@ -60,26 +53,79 @@ class DevScorer:
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Return the scores by name; every process calls it.
 
+        Of sets with names each score has the name behind it, and stands without one as the mean over the sets.
+
         Args:
             model: Of the family; one that is sharded is scored by its loss alone.
 
         Raises:
             ConfigError: An error rate is wanted of a sharded model: each process would decode other cuts, and wait.
         """
-        if self.cuts is None:
+        if not self.sets:
             return {}
         was_training, sharded = model.training, is_sharded(model)
         model.eval()
+        found: dict[str, dict[str, float]] = {}
         with torch.no_grad():
-            scores = {"loss": self.loss(model, together=sharded)}
-            if self.metric != "loss":
-                if sharded:
-                    raise ConfigError(f"train.metric {self.metric}: one process cannot hold this model; set it to loss")
-                scores |= self.error_rate(model)
+            for name, each in self.sets.items():
+                found[name] = {"loss": each.loss(model, together=sharded)}
+                if self.metric != "loss":
+                    if sharded:
+                        raise ConfigError(
+                            f"train.metric {self.metric}: one process cannot hold this model; set it to loss"
+                        )
+                    found[name] |= each.error_rate(model, self.metric)
         model.train(was_training)
-        return scores | {"cuts": len(self.cuts), "batches": sum(1 for _ in self.batches())}
+        return joined(found, self.metric) | {
+            "cuts": sum(len(each.cuts) for each in self.sets.values()),
+            "batches": sum(sum(1 for _ in each.batches()) for each in self.sets.values()),
+        }
 
-    def error_rate(self, model: nn.Module) -> dict[str, float]:
+    @property
+    def digest(self) -> str | None:
+        """One hash over all sets; None without any."""
+        return "+".join(f"{name}:" * bool(name) + each.cuts.digest for name, each in self.sets.items()) or None
+
+    @property
+    def normalizers(self) -> set[str]:
+        """Names and versions of what was applied before the error rates were counted."""
+        return set().union(*(each.normalizers for each in self.sets.values()))
+
+
+def joined(found: dict[str, dict[str, float]], metric: str) -> dict[str, float]:
+    """Return the scores of all sets in one: of one set without a name as they are.
+
+    Args:
+        found: Scores of each set by its name.
+        metric: The error rate, or `loss`.
+    """
+    if "" in found:
+        return found[""]
+    scores = {key: statistics.fmean(each[key] for each in found.values()) for key in dict.fromkeys(["loss", metric])}
+    for name, each in found.items():
+        for key, value in each.items():
+            rate, _, bound = key.partition("_")
+            scores[f"{rate}_{name}" + (f"_{bound}" if bound else "")] = value
+    return scores
+
+
+class DevSet:
+    """One development set; the arguments are those of `DevScorer`, but for its manifests.
+
+    Raises:
+        DataError: None of its cuts can be used.
+    """
+
+    def __init__(self, family: Family, paths: list[str] | str, data: DataOptions, window: Window, train: TrainOptions):
+        self.family, self.data, self.batch_seconds = family, data, train.eval_seconds
+        self.window: Window = window
+        self.normalizers: set[str] = set()
+        self.cuts = CutList(paths, "data.dev")
+        longest = family.inputs.max_seconds
+        self.cuts.keep_trainable(family.labels, 1.0, no_speech=data.no_speech, longest=longest)
+        self.cuts.draw(data.dev_limit, train.seed)
+
+    def error_rate(self, model: nn.Module, metric: str) -> dict[str, float]:
         """Return the corpus error rate of greedy decoding with its 95 % interval, as `egrecho eval` computes it."""
         rank, world = ranks()
         mine = range(rank, len(self.cuts), world)
@@ -88,7 +134,6 @@ class DevScorer:
             (reference_in(cut, self.data.language), hypotheses[cut.id]) for cut in map(self.cuts.__getitem__, mine)
         ]
         found = sorted(gather(found), key=lambda pair: pair[0].id)
-        metric = self.metric
         scored = score_set([ref for ref, _ in found], {h.id: h for _, h in found}, self.data.normalizer, metric)
         self.normalizers = {f"{scored.normalizer.name} {scored.normalizer.version}"}
         if scored.score.error_rate is None:

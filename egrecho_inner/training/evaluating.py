@@ -4,6 +4,7 @@ In: a trainer whose checkpoint of the step is there. Out: scores in the log, the
 `evaluation.json` in the checkpoint.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -70,7 +71,8 @@ def measure(trainer: Any, known: dict[str, float] | None) -> dict[str, float]:
         with memory.evaluation_named(trainer.state.global_step):
             sharded = trainer.accelerator.unwrap_model(trainer.model)
             model = sharding.unsharded(sharded, trainer.family.plain)
-            with trainer.accelerator.autocast():  # a copy of a sharded model has none of its own
+            averaged = contextlib.nullcontext() if trainer.average is None else trainer.average.in_place()
+            with averaged, trainer.accelerator.autocast():  # a copy of a sharded model has none of its own
                 found = trainer.score(sharded if model is None else model)
         scores = {f"eval_{name}": value for name, value in found.items()}
         runtime = time.perf_counter() - began

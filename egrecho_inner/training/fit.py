@@ -147,6 +147,8 @@ class Run:
         train = steps.with_accumulation(batch, train, self.world_size)
         place = self.outdir / ("final" if adapt is None else "adapter")
         folder = self.newest()
+        if train.ema is not None and adapt is not None:
+            raise ConfigError("train.ema: an adapter's result is its last or best checkpoint; leave it null")
         halvings = checkpoint.facts(folder).get("halvings", 0) if folder else 0
         trained: nn.Module | None = None
         fault: memory.OutOfMemory | None = None
@@ -227,8 +229,7 @@ class Run:
 
     def facts(self, halvings: int = 0) -> dict[str, Any]:
         """Return what a checkpoint remembers of this run."""
-        dev = None if self.dev.cuts is None else self.dev.cuts.digest
-        facts = facts_of(self.config, self.cuts.digest, dev, self.base, self.world_size)
+        facts = facts_of(self.config, self.cuts.digest, self.dev.digest, self.base, self.world_size)
         return {**facts, "halvings": halvings}
 
     def compare(self, folder: Path | None) -> None:
@@ -246,7 +247,7 @@ class Run:
         return self.trainer_type(
             model,
             self.family,
-            training_arguments(train, self.outdir, max_steps, has_dev=self.data.dev is not None),
+            training_arguments(train, self.outdir, max_steps, has_dev=bool(self.data.dev_sets)),
             train,
             batches,
             plan,

@@ -58,6 +58,9 @@ class TrainOptions(Options, group="train"):
     """Of AdamW and Lion."""
     eps: PositiveFloat = 1e-8
     """Of AdamW, added to the root of the second moment."""
+    ema: ShareBelowOne | None = None
+    """Decay of a moving average of the weights that is scored and becomes the result, 0.999 say; null takes the weights
+    themselves. Not for adapters, nor with train.deepspeed or train.fsdp."""
     max_grad_norm: NonNegativeFloat = 1.0
     """Gradients are clipped to this norm; 0 switches it off."""
     accumulation: PositiveInt = 1

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer import TRAINING_ARGS_NAME
 
 from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.data.batches.stream import StreamPlan
 from egrecho_inner.data.batches.tensors import CutBatches, LoadedBatch, PlanSampler, make_loader
 from egrecho_inner.errors import ModelError
 from egrecho_inner.training import collectives, cost, evaluating
+from egrecho_inner.training.average import follow
 from egrecho_inner.training.callbacks import Tally
 from egrecho_inner.training.checkpoints import adalora, best, writing
 from egrecho_inner.training.checkpoints import folder as checkpoint
@@ -94,6 +94,7 @@ class PlanTrainer(Trainer):
         self.count_operations = family.cost(self.accelerator.unwrap_model(model))
         self.peak_flops = None if self.count_operations is None else cost.peak(args.device, options.precision)
         self.frozen = open_frozen(self) if options.encoder_cache_gb else None
+        self.average = follow(self, options.ema)
 
     # Batches: accelerate would shard the Trainer's loader, and take batches apart that the plan has put together for
     # all processes; and the Trainer counts passes over a data set: resumed, it reads everything up to its step again.
@@ -308,10 +309,7 @@ class PlanTrainer(Trainer):
         elif self.args.should_save:
             writing.save_kept(self.model, names, state_dict, folder)
         if self.args.should_save:
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing reads
-            if is_adalora(self.model):
-                adalora.save_state(self.model, folder)
-            writing.save_extras(self.model, self.family, state_dict, folder)
+            writing.save_beside(self, state_dict, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint)
@@ -319,6 +317,8 @@ class PlanTrainer(Trainer):
             adalora.load_state(self.model, folder)
             return
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.average is not None:
+            self.average.load(folder)
         if not self.is_fsdp_enabled:  # FSDP's own file has all weights
             writing.load_extras(self.model, self.family, folder)
 

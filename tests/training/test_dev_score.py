@@ -107,10 +107,10 @@ def test_what_cannot_be_scored_is_counted_before_training(tmp_path: Path, caplog
     logging.getLogger("egrecho_inner").propagate = True
     with caplog.at_level(logging.INFO, logger="egrecho_inner"):
         dev = scorer(write(tmp_path / "dev.jsonl", cuts))
-    assert len(dev.cuts) == 2
+    assert len(dev.sets[""].cuts) == 2
     assert "3 of 5 development cuts are left out: 1 over 30 s, 1 without reference text, 1 with an empty" in caplog.text
     assert "first: u1-0, u2-0, long-0" in caplog.text
-    assert len(scorer(tmp_path / "dev.jsonl", no_speech=True).cuts) == 3
+    assert len(scorer(tmp_path / "dev.jsonl", no_speech=True).sets[""].cuts) == 3
     with pytest.raises(ConfigError, match=r"set data\.dev"):
         scorer([])
 
@@ -133,3 +133,23 @@ def test_an_english_only_model_is_trained_with_the_prefix_it_is_decoded_with(
     trained = WhisperFamily(model, PROCESSOR, DataOptions(str(path))).labels.encode("one").inputs[:2]
     assert trained == label_encoder(model, PROCESSOR.tokenizer).prefix()
     assert PROCESSOR.tokenizer.convert_ids_to_tokens(trained) == ["<|startoftranscript|>", "<|notimestamps|>"]
+
+
+def test_sets_with_names_have_a_score_each_and_their_mean_decides(tmp_path: Path, model) -> None:
+    cuts = cuts_of(tmp_path, "en", "en", "en")
+    paths = {
+        name: str(write(tmp_path / f"{name}.jsonl", part)) for name, part in (("ted", cuts[:1]), ("vox", cuts[1:]))
+    }
+    data = DataOptions(train="unused", dev=paths)
+    family = WhisperFamily(model, PROCESSOR, data)
+    both = DevScorer(family, data, "longest", TrainOptions(report_to=[]))
+    found, alone = both(model), {name: scorer(Path(path))(model) for name, path in paths.items()}
+    assert both.metric == "wer" and found["cuts"] == 3
+    for name in paths:
+        assert found[f"loss_{name}"] == alone[name]["loss"] and found[f"wer_{name}"] == alone[name]["wer"]
+        assert found[f"wer_{name}_low"] == alone[name]["wer_low"]
+    for key in ("loss", "wer"):
+        assert found[key] == pytest.approx((alone["ted"][key] + alone["vox"][key]) / 2)
+    assert both.digest == "+".join(f"{name}:{CutIndex(path).digest}" for name, path in paths.items())
+    with pytest.raises(ConfigError, match="'a b' is no name of a set"):
+        DataOptions(train="unused", dev={"a b": "x"})

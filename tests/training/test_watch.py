@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.terminal import setup_logging
 from egrecho_inner.training import arguments
 from egrecho_inner.training import callbacks as watch
+from egrecho_inner.training.arguments import keep_wandb_run
 from egrecho_inner.training.callbacks import draw, in_words
 from egrecho_inner.training.checkpoints.resume import Allowance
 from egrecho_inner.training.guards.memory import OutOfMemory
@@ -128,6 +130,21 @@ def test_wandb_works_offline_and_writes_into_the_run_folder(
     assert len(losses(tmp_path / "run")) == 3
 
 
+def test_all_starts_of_a_run_are_one_run_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_RUN_ID", "WANDB_RESUME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    (tmp_path / "other").mkdir()
+    found = []
+    for folder in (tmp_path, tmp_path, tmp_path / "other"):
+        keep_wandb_run(folder)
+        found.append(os.environ["WANDB_RUN_ID"])
+    assert found[0] == found[1] != found[2] and os.environ["WANDB_RESUME"] == "allow"
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    keep_wandb_run(tmp_path)
+    assert os.environ["WANDB_RUN_ID"] == "mine", "a user's own wins"
+
+
 def test_trackio_writes_to_its_local_database(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     needs.extra("watch", "trackio")
@@ -136,7 +153,10 @@ def test_trackio_writes_to_its_local_database(cuts: Path, tmp_path: Path, monkey
     assert len(losses(tmp_path / "run")) == 3
 
 
-def test_a_failed_run_takes_its_progress_bar_away(cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_takes_its_progress_bar_away(
+    cuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="egrecho_inner")  # a quiet run has no bar
     screen, kept, calls, at = io.StringIO(), PlanTrainer.compute_loss, [], [2]
     monkeypatch.setattr(watch, "Console", lambda **_: Console(file=screen, force_terminal=True))
 

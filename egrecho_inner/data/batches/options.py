@@ -1,5 +1,6 @@
 """The options of this room, apart from the code that uses them: a command line is read without torch or Lhotse."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +18,8 @@ from egrecho_inner.text.languages import Task, language_code
 
 Kind = Literal["noise", "music", "babble"]
 Source = Literal["reference", "teacher"]
+SET_NAME = re.compile(r"[A-Za-z0-9-]+")
+"""Of a development set: it stands in the names of scores, between underscores."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class DataOptions(Options, group="data"):
 
     train: list[str] | str
     """Manifests of training cuts; or Lhotse Shar folders, read in a stream."""
-    dev: list[str] | str | None = None
-    """Manifests of development cuts: for the loss, the error rate, the best checkpoint."""
+    dev: list[str] | dict[str, list[str] | str] | str | None = None
+    """Manifests of development cuts: for the loss, the error rate, the best checkpoint. Sets with names of their own,
+    {ted: ..., vox: ...}, are scored one by one, eval_wer_ted, and their mean decides."""
     language: str | None = None
     """Language of cuts that name none."""
     task: Task = "transcribe"
@@ -51,6 +55,14 @@ class DataOptions(Options, group="data"):
         super().__post_init__()
         if self.language is not None:
             object.__setattr__(self, "language", language_code(self.language))
+        for name in self.dev if isinstance(self.dev, dict) else ():
+            if not SET_NAME.fullmatch(name):
+                raise ConfigError(f"data.dev: {name!r} is no name of a set; take letters, digits and -")
+
+    @property
+    def dev_sets(self) -> dict[str, list[str] | str]:
+        """The development sets by name; one without a name as the empty one."""
+        return self.dev if isinstance(self.dev, dict) else {} if self.dev is None else {"": self.dev}
 
 
 @dataclass(frozen=True)

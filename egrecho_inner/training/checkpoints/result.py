@@ -19,6 +19,7 @@ from torch import nn
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.model.options import Window
 from egrecho_inner.runtime.files import replace_folder, working_folder, write_json
+from egrecho_inner.training.average import load_averages
 from egrecho_inner.training.callbacks import in_words
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints import leases
@@ -71,6 +72,7 @@ def save_result(trainer: PlanTrainer, place: Path, window: Window, about: dict[s
             if is_sharded(model):
                 model = family.plain(model)
             load_weights(model, source, family)
+            load_averages(model, source)
             family.save(model, working, made)
         write_json(working / TRAINING, made)
         write_card(working)

@@ -97,7 +97,10 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     changed = [
         f"{key}: {old.get(key)} -> {new.get(key)}"
         for key in keys
-        if key not in FREE and old.get(key) != new.get(key) and not is_longer(key, old, new)
+        if key not in FREE
+        and not key.startswith("data.dev.")
+        and old.get(key) != new.get(key)
+        and not is_longer(key, old, new)
     ]
     if not then.get("config"):
         changed = []
@@ -108,6 +111,11 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if key in then and then[key] != now[key]
     ]
     return changed
+
+
+def is_free(key: str) -> bool:
+    """Return whether a setting may differ; of development sets with names each has a key."""
+    return key in FREE or key.startswith("data.dev.")
 
 
 def is_longer(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:

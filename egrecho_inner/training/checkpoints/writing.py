@@ -14,12 +14,15 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from egrecho_inner.errors import DataError, MachineError, ModelError
 from egrecho_inner.runtime.files import replace_folder
 from egrecho_inner.training import collectives
+from egrecho_inner.training.checkpoints import adalora
 from egrecho_inner.training.checkpoints import folder as checkpoint
+from egrecho_inner.training.checkpoints.adalora import is_adalora
 from egrecho_inner.training.family import Family
 from egrecho_inner.training.guards import sharding
 
@@ -86,7 +89,7 @@ def checkpoint_bytes(trainer: Any) -> int:
         again = saved - trained if trainer.accelerator.state.deepspeed_plugin.zero_stage == 3 else saved
         return size * (saved + again) + 12 * trained
     copies = 2 if trainer.is_fsdp_enabled else 1  # FSDP continues from a file of its own
-    return copies * 4 * saved + 8 * trained
+    return copies * 4 * saved + (8 if trainer.average is None else 12) * trained
 
 
 def save_kept(model: nn.Module, names: Collection[str], state: Mapping[str, torch.Tensor] | None, folder: Path) -> None:
@@ -101,11 +104,23 @@ def is_extra(name: str, family: Family) -> bool:
     return bool(family.extras) and name.startswith(family.extras)
 
 
-def save_extras(model: nn.Module, family: Family, state: Mapping[str, torch.Tensor] | None, folder: Path) -> None:
-    """Write what trains with a model but is no part of its result, if there is such a thing."""
-    found = {name: value for name, value in (state or model.state_dict()).items() if is_extra(name, family)}
-    if found:
-        save_tensors(found, folder / EXTRAS)
+def save_beside(trainer: Any, state: Mapping[str, torch.Tensor] | None, folder: Path) -> None:
+    """Write what a checkpoint has beside the model's own files, and take away what nothing reads.
+
+    Args:
+        trainer: A `PlanTrainer`.
+        state: The gathered weights of a sharded model.
+        folder: Of the checkpoint.
+    """
+    (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle
+    model, family = trainer.model, trainer.family
+    if is_adalora(model):
+        adalora.save_state(model, folder)
+    extras = {name: value for name, value in (state or model.state_dict()).items() if is_extra(name, family)}
+    if extras:
+        save_tensors(extras, folder / EXTRAS)
+    if trainer.average is not None:
+        trainer.average.save(folder)
 
 
 def odd_weights(
