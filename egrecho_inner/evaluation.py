@@ -166,11 +166,17 @@ def log_set(name: str, summary: Mapping[str, Any]) -> None:
         low, high = map(percent, summary["interval"])
         rate = f"{percent(summary['error_rate'])} % ({low} to {high})"
     logger.info(
-        "%s: %s %s, normaliser %s, %d utterances, %.0f s, RTFx %.1f; empty %d, truncated %d, looped %d",
+        "%s: %s %s, normaliser %s, %d utterances, %.0f s, RTFx %.1f; "
+        "empty %d, truncated %d, looped %d, dropped speech %d",
         *(name, summary["metric"].upper(), rate),
         *(summary["normalizer"]["name"], summary["utterances"], summary["audio_seconds"], summary["RTFx"]),
-        *(summary["empty"], summary["truncated"], summary["looped"]),
+        *(summary["empty"], summary["truncated"], summary["looped"], summary["dropped_speech"]),
     )
+    if summary["dropped_speech"]:
+        logger.warning(
+            "%s: %d recordings have far fewer words than speech; a lower --decode.max_part_seconds helps long ones",
+            *(name, summary["dropped_speech"]),
+        )
 
 
 def finish(out: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str, SetScores]) -> None:

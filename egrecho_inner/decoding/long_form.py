@@ -22,6 +22,8 @@ SEARCHED_FRAMES = 400  # how far on both sides of the target a silence is looked
 QUIET_FRAMES = 30  # energy is averaged over as much: a pause between words, not a stop consonant
 PAUSE_FRAMES = 50  # the same between utterances, where parts are to be as long as those
 DISTANCE_COST = 0.3  # of a place at twice the typical length, in shares of the way from a recording's quiet to its loud
+SPEECH_FRAMES = 20  # energy is averaged over as much to tell speech from pauses
+SPEECH_RANGE = 0.25  # in Whisper's scale, 10 dB: what has less between quiet and loud is noise, or nothing
 QUANTILES = (0.05, 0.95)  # of a recording's energy: its quiet places and its loud ones
 PAUSE_LEVEL = 0.5  # of the way from quiet to loud; a cut above it goes through speech
 OVERLAP_FRAMES = 80  # on both sides of a cut through speech: a long word
@@ -35,6 +37,15 @@ def smooth_energy(feats: np.ndarray, frames: int) -> np.ndarray:
     at = np.arange(len(feats))
     low, high = np.maximum(at - frames // 2, 0), np.minimum(at + frames // 2 + 1, len(feats))
     return (sums[high] - sums[low]) / (high - low)
+
+
+def speech_frames(feats: np.ndarray) -> int:
+    """Count the frames (T, F) that are nearer to the loud places than to the quiet ones; 0 where nothing stands out."""
+    if not len(feats):
+        return 0
+    smooth = smooth_energy(feats, SPEECH_FRAMES)
+    low, high = np.quantile(smooth, QUANTILES)
+    return int((smooth > low + PAUSE_LEVEL * (high - low)).sum()) if high - low > SPEECH_RANGE else 0
 
 
 class Lengths(NamedTuple):

@@ -13,12 +13,13 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import WhisperProcessor
 
 from egrecho_inner.decoding.fallback import Sampler, decode_with_fallback, is_silence
-from egrecho_inner.decoding.long_form import Lengths, merge_overlaps
+from egrecho_inner.decoding.long_form import Lengths, merge_overlaps, speech_frames
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.pieces import (
     Cuts,
@@ -245,7 +246,15 @@ class Transcriber:
             parts=len(found),
             duration=duration,
             decode_seconds=sum(window.seconds for window in windows),
+            speech_seconds=round(sum(map(speech_frames, own_frames(windows))) / FRAMES_PER_SECOND, 2),
         )
+
+
+def own_frames(windows: Sequence[DecodedPiece]) -> list[np.ndarray]:
+    """Return the features of each window up to the beginning of the next, so that none counts twice."""
+    pieces = [window.piece for window in windows]
+    ends = [*(piece.begin for piece in pieces[1:]), pieces[-1].begin + pieces[-1].length]
+    return [piece.feats[: max(end - piece.begin, 0)] for piece, end in zip(pieces, ends, strict=True)]
 
 
 def drop_if_silent(found: Found, options: DecodeOptions) -> Found:

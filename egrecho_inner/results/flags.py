@@ -38,6 +38,10 @@ def _is_cut_off(row: Mapping[str, Any], counts: Any) -> bool:
     return bool(row.get("truncated"))
 
 
+def _is_dropped(row: Mapping[str, Any], counts: Any) -> bool:
+    return bool(row.get("dropped"))
+
+
 def _is_long(row: Mapping[str, Any], counts: Any) -> bool:
     return (row.get("parts") or 1) > 1
 
@@ -53,5 +57,6 @@ FLAGS: dict[str, tuple[str, Test]] = {
     "on silence": ("text where the reference is empty", _is_on_silence),
     "invented": (f"more inserted than the reference has in all, {INVENTED} at least", _is_invented),
     "cut off": ("the limit of tokens came before the end", _is_cut_off),
+    "dropped speech": ("far fewer words than its seconds of speech have elsewhere in the set", _is_dropped),
     "long form": ("over 30 s, recognised in several windows", _is_long),
 }

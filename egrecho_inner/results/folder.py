@@ -16,6 +16,7 @@ from typing import Any
 from egrecho_inner.config_names import manifest_name
 from egrecho_inner.data.sources.folder import escape
 from egrecho_inner.errors import DataError
+from egrecho_inner.results.dropped import dropped_speech
 from egrecho_inner.results.errs import write_errs
 from egrecho_inner.results.scores import SetScores
 from egrecho_inner.results.tables import averages, sets_table
@@ -27,7 +28,7 @@ SUMMARY, HYPOTHESES, ERRS, TABLE, CSV = "results.json", "hyps.jsonl", "errs.txt"
 CSV_COLUMNS = ("id", "ref", "hyp", "language", "speaker", "duration")
 SIX_KEYS = ("error_rate", "ins_rate", "del_rate", "sub_rate", "total", "RTF")
 """The keys that the specification asks of results.json."""
-OWN_FIELDS = ("ref", "hyp", "language", "speaker", "decoded_as")
+OWN_FIELDS = ("dropped", "ref", "hyp", "language", "speaker", "decoded_as")
 """Fields of hyps.jsonl that are not those of a `Hypothesis`, or under another name."""
 
 
@@ -106,8 +107,9 @@ def write_overview(folder: Path, summaries: Mapping[str, Mapping[str, Any]], sco
 def hypothesis_rows(references: Sequence[Reference], hypotheses: Mapping[str, Hypothesis]) -> list[dict[str, Any]]:
     """Return the lines of hyps.jsonl, in the order of the references, texts as they were written and recognised."""
     rows = []
+    dropped = dropped_speech([hypotheses[ref.id] for ref in references])
     for ref in references:
-        row = to_row(hypotheses[ref.id])
+        row = to_row(hypotheses[ref.id]) | {"dropped": ref.id in dropped}
         decoded_as, text = row.pop("language"), row.pop("text")
         first = {"id": row.pop("id"), "ref": ref.text, "hyp": text, "language": ref.language, "speaker": ref.speaker}
         rows.append({**first, "duration": row.pop("duration"), "decoded_as": decoded_as, **row})

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from egrecho_inner.results.dropped import dropped_speech
 from egrecho_inner.results.utterance import Hypothesis, Reference
 from egrecho_inner.text.alignment import Metric
 from egrecho_inner.text.bootstrap import bootstrap_interval
@@ -126,6 +127,7 @@ def summarize(scored: SetScores, hypotheses: Sequence[Hypothesis], wall: float, 
         "empty": sum(not each.text for each in hypotheses),
         "truncated": sum(each.truncated for each in hypotheses),
         "looped": sum(each.looped for each in hypotheses),
+        "dropped_speech": len(dropped_speech(hypotheses)),
         "long_form": sum(each.parts > 1 for each in hypotheses),
     }
     if len(scored.by_language) > 1:

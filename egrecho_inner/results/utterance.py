@@ -43,6 +43,8 @@ class Hypothesis:
     """Seconds of audio."""
     decode_seconds: float
     """The cut's share of its batch's wall time, waiting for audio and features included."""
+    speech_seconds: float = 0.0
+    """Of its audio, by loudness; 0 where nobody measured."""
 
 
 def to_row(hypothesis: Hypothesis) -> dict[str, Any]:
