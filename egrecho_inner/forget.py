@@ -10,14 +10,13 @@ the lowest mean over the sets. `egrecho average BASE TUNED --weights` then write
 """
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from egrecho_inner.config import run
+from egrecho_inner.config_names import name_manifests
 from egrecho_inner.config_types import ClosedUnitInterval, PositiveInt
 from egrecho_inner.decoding.options import DecodeOptions
-from egrecho_inner.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ def forget(
     from egrecho_inner.runtime.files import write_json, write_text
 
     shares = sorted({0.0, 1.0, *(weights if weights is not None else [0.25, 0.5, 0.75])})
-    sets = named_sets(cuts)
+    sets = name_manifests(cuts)
     rates = interpolated_rates(base, tuned, shares, sets, decode, normalizer, metric, limit, device)
     best = best_weight(rates)
     found = {"base": base, "tuned": tuned, "best_weight": best, "rates": rates, "decode": decode.window}
@@ -68,25 +67,6 @@ def forget(
 
 
 forget.positional = ["base", "tuned"]
-
-
-def named_sets(cuts: Sequence[str]) -> dict[str, str]:
-    """Return the manifests by name.
-
-    Raises:
-        ConfigError: None, or two of one name.
-    """
-    found: dict[str, str] = {}
-    for word in cuts:
-        name, sign, path = word.partition("=")
-        if not sign or "/" in name:
-            name, path = Path(word).name.split(".")[0], word
-        if name in found:
-            raise ConfigError(f"cuts: two sets are called {name}; write NAME=PATH to tell them apart")
-        found[name] = path
-    if not found:
-        raise ConfigError("cuts is empty; give manifests of the tuned task and of others")
-    return found
 
 
 if __name__ == "__main__":

@@ -94,12 +94,12 @@ class SpeechTranscriber:
         """Decode one batch."""
         device, pad = self.model.device, self.labels.padding
         inputs, _ = self.windows.collate([windows for _, windows in items], False)
-        heard = {name: value.to(device) for name, value in inputs.items()}
+        moved = {name: value.to(device) for name, value in inputs.items()}
         prompts = [self.labels.before(self.labels.prompt_of(custom_of(cut)))[0] for cut, _ in items]
         longest = max(map(len, prompts))
         ids = torch.tensor([prompt + [pad] * (longest - len(prompt)) for prompt in prompts], device=device)
         with eval_mode(self.model), matched(self.model):
-            vectors = self.model.listen(heard["input_features"], heard["attention_mask"], heard["windows"])
+            vectors = self.model.listen(moved["input_features"], moved["attention_mask"], moved["windows"])
             embedded, _ = self.model.splice(ids, vectors)
             lengths = [len(prompt) - 1 + len(own) for prompt, own in zip(prompts, vectors, strict=True)]
             rows, logits = start(self.model.llm, embedded, torch.tensor(lengths, device=device))

@@ -35,7 +35,7 @@ def watched(items: Iterable[T], total: int | None = None, what: str = "", unit: 
     """
     global _shown
     if total is None and isinstance(items, Sized):
-        with suppress(TypeError):  # a lazy CutSet has a length that it does not tell
+        with suppress(TypeError):  # the length of a lazy CutSet is not known
             total = len(items)
     if _shown or os.environ.get("RANK", "0") != "0" or not logger.isEnabledFor(logging.INFO):
         yield from items

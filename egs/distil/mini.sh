@@ -4,7 +4,7 @@
 #   bash egs/distil/mini.sh
 #
 # Stages, --stage to --stop_stage (0 to 4):
-#   0  speech of the mini task: one part for the teacher, one to hear  -> data/distil_teacher, data/distil_students
+#   0  speech of the mini task: one part for the teacher, one to label -> data/distil_teacher, data/distil_students
 #   1  the teacher: every layer of nano twice, trained                 -> EXP/teacher/final
 #   2  students, by egs/distil/train.sh, the audio labelled once:      -> EXP/{random,ce,kd,kd2}
 #        random  the teacher's encoder, a decoder of random weights, CE on the teacher's text

@@ -34,12 +34,12 @@ def write(model: Whisper, processor: WhisperProcessor, source: Path, out: Path, 
     feats = torch.zeros(2, config.num_mel_bins, 3000)
     batch = {0: "batch_size"}
     ids = torch.full((2, 3), config.decoder_start_token_id)
-    heard = torch.zeros(2, config.max_source_positions, config.d_model)
+    encoded = torch.zeros(2, config.max_source_positions, config.d_model)
     present = cache_names(layers, "present")
     own = [name for name in present if ".decoder." in name]
     past_names = cache_names(layers, "past_key_values")
     with torch.no_grad():
-        _, *past = FirstStep(model)(ids, heard)
+        _, *past = FirstStep(model)(ids, encoded)
     options = {"opset_version": OPSET, "dynamo": False}
     grown = {name: {0: "batch_size", 2: "length"} for name in (*own, *(n for n in past_names if ".decoder." in n))}
     fixed = {name: batch for name in (*present, *past_names) if ".encoder." in name}
@@ -56,7 +56,7 @@ def write(model: Whisper, processor: WhisperProcessor, source: Path, out: Path, 
     axes = {"input_ids": prefix, "encoder_hidden_states": batch, "logits": prefix, **grown, **fixed}
     torch.onnx.export(
         FirstStep(model),
-        (ids, heard),
+        (ids, encoded),
         out / FIRST,
         input_names=["input_ids", "encoder_hidden_states"],
         output_names=["logits", *present],
@@ -103,9 +103,9 @@ def reader(place: Path, processor: WhisperProcessor, asked: Asked, kind: WeightT
 
     def search(wave: np.ndarray) -> str:
         feats = processor.feature_extractor(wave, sampling_rate=SAMPLING_RATE, return_tensors="np").input_features
-        (heard,) = encoder.run(None, {"input_features": feats.astype(np.float32)})
+        (encoded,) = encoder.run(None, {"input_features": feats.astype(np.float32)})
         prefix = labels.prefix()
-        logits, *caches = first.run(None, {"input_ids": np.array([prefix]), "encoder_hidden_states": heard})
+        logits, *caches = first.run(None, {"input_ids": np.array([prefix]), "encoder_hidden_states": encoded})
         past = dict(zip(past_names, caches, strict=True))
         tokens: list[int] = []
         limit = BASE_TOKENS + int(TOKENS_PER_SECOND * len(wave) / SAMPLING_RATE)  # as egrecho eval has it

@@ -73,10 +73,10 @@ class FirstStep(nn.Module):
             normed = layer.self_attn_layer_norm(hidden)
             own = keys_and_values(layer.self_attn, normed)
             hidden = hidden + attend(layer.self_attn, normed, *own, mask)
-            heard = keys_and_values(layer.encoder_attn, encoder_hidden_states)
-            hidden = hidden + attend(layer.encoder_attn, layer.encoder_attn_layer_norm(hidden), *heard)
+            encoder_states = keys_and_values(layer.encoder_attn, encoder_hidden_states)
+            hidden = hidden + attend(layer.encoder_attn, layer.encoder_attn_layer_norm(hidden), *encoder_states)
             hidden = hidden + layer.fc2(gelu(layer.fc1(layer.final_layer_norm(hidden))))
-            caches += [*own, *heard]
+            caches += [*own, *encoder_states]
         return self.proj_out(decoder.layer_norm(hidden)), *caches
 
 

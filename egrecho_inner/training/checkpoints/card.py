@@ -222,7 +222,7 @@ def scores(dev: dict[str, float], sets: list[dict[str, Any]]) -> list[str]:
         rate = rated(each["metric"], each["error_rate"], each["interval"] or (None, None), each["normalizer"])
         way = f"; {words}" if (words := way_in_words(each)) else ""
         lines.append(f"- {each['name']} ({each['utterances']:,} utterances{part}): {rate}{way}")
-    return lines if len(lines) > 2 else [*lines, "Not measured yet; `egrecho eval --model_path` this folder does."]
+    return lines if len(lines) > 2 else [*lines, "Not measured yet; `egrecho eval --model` this folder does."]
 
 
 def rated(metric: str, rate: float, interval: Any, normalizer: str | None) -> str:

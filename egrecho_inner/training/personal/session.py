@@ -133,7 +133,7 @@ class PersonalRun:
         """
         path = self.outdir / CONFIG
         if path.is_file() and path.read_text(encoding="utf-8") != self.config:
-            raise ConfigError(f"{self.outdir} was begun with other settings ({path}); give another --outdir")
+            raise ConfigError(f"{self.outdir} was begun with other settings ({path}); give another --out")
         files.write_text(path, self.config)
 
     def run(self) -> dict[str, Any]:
