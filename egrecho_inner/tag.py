@@ -22,6 +22,7 @@ def tag(
     tags: list[str] | None = None,
     document_tags: list[str] | None = None,
     tags_file: str = "",
+    normalizer: str = "auto",
     jobs: PositiveInt = 1,
     executor: str = "processes",
     max_skip_ratio: ClosedUnitInterval = 0.01,
@@ -34,6 +35,7 @@ def tag(
         tags: Names of tags; of documents where these are documents, else of windows.
         document_tags: Tags of the documents that windows are of: audio_language by vote, edit_distance over all words.
         tags_file: Python file with more tags (`data/cuts/tags.py` shows how); on the command line only.
+        normalizer: Of edit_distance, on both texts; auto is the language's own.
         jobs: Processes on this machine.
         executor: `processes`, `local` (Dask on this machine) or the address of a Dask scheduler.
         max_skip_ratio: Share of the cuts that may have no usable audio.
@@ -42,15 +44,19 @@ def tag(
     from egrecho_inner.data.cuts.tagging import STAGE, VERSION, check_names, tag_rows
     from egrecho_inner.data.cuts.tags import load_tags
     from egrecho_inner.runtime.files import digest_file
+    from egrecho_inner.text.normalize import get_normalizer
 
     if tags_file:
         load_tags(tags_file)
     tags, document_tags = tags or [], document_tags or []
     check_names(tags, document_tags)
+    if normalizer != "auto":
+        get_normalizer(normalizer)  # refuses an unknown one at once
     settings = {
         "version": VERSION,
         "tags": tags,
         "document_tags": document_tags,
+        "normalizer": normalizer,
         "tags_file": str(Path(tags_file).absolute()) if tags_file else "",
         "tags_file_digest": digest_file(tags_file) if tags_file else "",
     }

@@ -51,8 +51,8 @@ windows() {
     --bands 20 --rows 5 # half a minute of digits has few 5-grams
   egrecho decontaminate "$work/unique.jsonl.gz" "$work/clean.jsonl.gz" --shortest 7 \
     --against "[test=data/fbank_whisper80/web_mini_cuts_test.jsonl.gz]"
-  egrecho segment "$work/clean.jsonl.gz" "$work/windows.jsonl.gz" --max_seconds 8
-  egrecho segment "$work/tagged_documents.jsonl.gz" "$work/unfiltered.jsonl.gz" --max_seconds 8
+  egrecho segment "$work/clean.jsonl.gz" "$work/windows.jsonl.gz" --max_seconds 4
+  egrecho segment "$work/tagged_documents.jsonl.gz" "$work/unfiltered.jsonl.gz" --max_seconds 4
 }
 languages() {
   egrecho import-web "$data/languages" "$work/languages.jsonl.gz" --audio "$work/audio_languages"
@@ -67,7 +67,7 @@ languages() {
 labels() {
   egrecho pseudo-label "$work/windows.jsonl.gz" "$work/labelled.jsonl.gz" --model egs/mini/nano --decode.language en
   egrecho tag "$work/labelled.jsonl.gz" "$work/measured.jsonl.gz" --tags "[edit_distance]" \
-    --document_tags "[edit_distance]"
+    --document_tags "[edit_distance]" --normalizer none # digits are words here
   # a larger Whisper gives text and language in one pass; of this one only the language is wanted
   egrecho pseudo-label "$work/measured.jsonl.gz" "$work/detected.jsonl.gz" --model "$exp/languages/final" \
     --decode.max_new_tokens 3

@@ -81,8 +81,9 @@ def tag_rows(rows: list[Row], settings: Mapping[str, Any]) -> Result:
     def lines() -> Iterator[str]:
         for _, group in groupby(rows, key=recording_of):
             members = list(group)
-            tagged = [row for row in members if tag_row(row, names, skips)]
-            together = {name: named_error(members[0], name, VOTED[name], tagged) for name in voted if tagged}
+            tagged = [row for row in members if tag_row(row, names, settings["normalizer"], skips)]
+            seen = [captions_in(row, settings["normalizer"]) for row in tagged] if voted else []
+            together = {name: named_error(members[0], name, seen) for name in voted if tagged}
             for row in tagged:
                 if voted:
                     row["custom"]["document"] = {**(row["custom"].get("document") or {}), **together}
@@ -91,19 +92,19 @@ def tag_rows(rows: list[Row], settings: Mapping[str, Any]) -> Result:
     return Result(lines(), skips)
 
 
-def named_error(row: Row, name: str, function: Callable[[Sequence[Captions]], Value], rows: Sequence[Row]) -> Value:
+def named_error(row: Row, name: str, windows: Sequence[Captions]) -> Value:
     """Return a document's tag; an error names the document."""
     try:
-        return function([captions_in(each) for each in rows])
+        return VOTED[name](windows)
     except DataError as error:
         raise DataError(f"document {recording_of(row)}: {error}") from error
 
 
-def tag_row(row: Row, names: Sequence[str], skips: list[Skip]) -> bool:
+def tag_row(row: Row, names: Sequence[str], normalizer: str, skips: list[Skip]) -> bool:
     """Put tags on a cut's JSON; return whether it was possible. What has no usable audio is skipped."""
     text, audio = ([name for name in names if (name in AUDIO) is kind] for kind in (False, True))
     try:
-        found = compute(captions_in(row), text) if text else {}
+        found = compute(captions_in(row, normalizer), text) if text else {}
     except DataError as error:
         raise DataError(f"cut {row['id']}: {error}") from error
     if audio:
@@ -146,16 +147,17 @@ def tags_of(row: Row) -> dict[str, Value]:
     return custom.setdefault("tags", {})
 
 
-def captions_in(row: Row) -> Captions:
+def captions_in(row: Row, normalizer: str = "auto") -> Captions:
     """Return what tags of captions are computed from: a document's captions as they are, or a window's segments."""
     document = (row.get("custom") or {}).get("document") or {}
     named = document.get("named_language")
     seconds = duration_of(row)
     custom = row["supervisions"][0].get("custom") or {}
     if is_document(row):
-        return Captions(captions_of(row), seconds, named, custom.get("machine"), custom.get("machine_language"))
+        machine = custom.get("machine"), custom.get("machine_language")
+        return Captions(captions_of(row), seconds, named, *machine, normalizer)
     teacher = custom.get("teacher") or {}
     cues = [Cue(start, seconds if end is None else end, text) for start, end, text in custom.get("segments") or ()]
     if not cues and row["supervisions"][0].get("text"):
         cues = [Cue(0.0, seconds, row["supervisions"][0]["text"])]
-    return Captions(cues, seconds, named, teacher.get("text"), teacher.get("language"))
+    return Captions(cues, seconds, named, teacher.get("text"), teacher.get("language"), normalizer)

@@ -45,6 +45,8 @@ class Captions:
     """A recogniser's text of the same audio."""
     machine_language: str | None = None
     """Code of the language that the recogniser took the audio for."""
+    normalizer: str = "auto"
+    """What both texts go through before they are compared; auto is the language's own."""
 
     @property
     def text(self) -> str:
@@ -233,7 +235,8 @@ def audio_language(captions: Captions) -> str:
 def edit_distance(captions: Captions) -> float:
     """Return the word errors of the recogniser's text, per word of the captions; a word more where these are empty.
 
-    Characters where words have no spaces. Both sides are normalised by the language's default (`text/normalize.py`).
+    Characters where words have no spaces. Both sides are normalised (`text/normalize.py`). The language's default may
+    make one number of a row of digits, which then counts as one word: take another where digits are spelt one by one.
 
     Raises:
         DataError: There is no recogniser's text.
@@ -251,7 +254,8 @@ def count_edits(captions: Captions) -> tuple[int, int]:
     if captions.machine is None:
         raise no_machine("edit_distance")
     code = captions.language or captions.machine_language
-    normalize, metric = get_normalizer(default_normalizer(code), code), default_metric(code)
+    name = default_normalizer(code) if captions.normalizer == "auto" else captions.normalizer
+    normalize, metric = get_normalizer(name, code), default_metric(code)
     reference, found = (tokenize(normalize(text), metric) for text in (captions.text, captions.machine))
     return sum(count_errors(reference, found)), len(reference)
 
