@@ -2,6 +2,7 @@
 """`egrecho plan`: does it fit, and how long does it take? Memory by model size and method, hours from the data.
 
     egrecho plan --gpu L40S --gpus 4 --size large-v3 --hours 960
+    egrecho plan --llm 70B --gpus 16
     egrecho plan --cuts data/fbank_whisper80/mine_cuts_train.jsonl.gz
 
 Nothing is loaded: sizes are counted on the meta device. Memory is an estimate (of activations a test compares it with
@@ -9,6 +10,8 @@ what autograd keeps); the rehearsal at the start of a run on a GPU measures.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveFloat, PositiveInt, ShareAboveZero
@@ -34,6 +37,7 @@ def plan(
     audio_seconds_per_second: PositiveFloat | None = None,
     mfu: ShareAboveZero = USUAL_MFU,
     rank: PositiveInt = 32,
+    llm: Literal["7B", "13B", "70B"] | None = None,
 ) -> None:
     """Estimate which models and methods fit a GPU, and how long an epoch takes.
 
@@ -49,8 +53,18 @@ def plan(
         audio_seconds_per_second: Measured speed (metrics.jsonl of a short run, all GPUs together); else estimated.
         mfu: Share of the GPU's peak that training reaches, for the estimate.
         rank: Of the adapter.
+        llm: Plan a speech LLM with a language model of this size and the encoder of Whisper large-v3 instead.
     """
     from egrecho_inner.data.cuts.index import open_all
+
+    if llm is not None:
+        from egrecho_inner.training.slam_cost import MEMORIES, slam_rows
+
+        columns = "".join(f"{f'{each} GB':>7}" for each in MEMORIES)
+        print(f"{max_duration:g} s of audio per batch and GPU, bf16 and fp32 where trained, GB per GPU; does it fit")
+        print(f"{'llm':6}{'trained':12}{'on':12}{'':7}{'GB':>8}{columns}")
+        print("\n".join(slam_rows(llm, max_duration, gpus)))
+        return
 
     memory = memory_of(gpu)
     sizes = [size] if size else list(SIZES)

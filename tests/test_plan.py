@@ -122,3 +122,16 @@ def test_plan_prints_what_fits_and_how_long(capsys: pytest.CaptureFixture) -> No
     assert "no" in out and "zero3+offload" in out
     with pytest.raises(ConfigError, match="legal are"):
         plan(size="giant")
+
+
+def test_a_speech_llm_is_planned_with_its_published_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    from egrecho_inner.training.slam_cost import sizes
+
+    _, found = sizes("7B")
+    assert (found.llm, found.projector) == (6_738_415_616, 21_501_952)
+    plan(llm="7B", max_duration=60)
+    plan(llm="70B", gpus=16, max_duration=60)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    alone = next(row for row in rows if row[:2] == ["7B", "projector"])
+    assert alone[-4:] == ["yes"] * 4 and 14 < float(alone[-5]) < 21
+    assert next(row for row in rows if row[:3] == ["70B", "whole", "LLM"])[-1] == "yes"
