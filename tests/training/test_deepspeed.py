@@ -48,10 +48,7 @@ def test_a_checkpoint_takes_what_was_estimated(found: dict[str, dict], name: str
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
 def test_bf16_killed_and_continued_is_the_same_run(found: dict[str, dict], name: str) -> None:
     row = found[f"again:{name}"]
-    if name == "zero3":
-        assert row["same"] and row["eval_loss"] == found[f"bf16:{name}"]["eval_loss"]
-    # under ZeRO-2 a continued run's weights were once not the same bits in bf16; the cause is not known yet
-    assert row["eval_loss"] == pytest.approx(found[f"bf16:{name}"]["eval_loss"], rel=0.02)
+    assert row["same"] and row["eval_loss"] == found[f"bf16:{name}"]["eval_loss"]
 
 
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
