@@ -20,8 +20,8 @@ from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.fit import fit
 from egrecho_inner.training.options import WindowOptions
 
-WHISPERS = {"whisper_family.py", "whisper_cost.py", "checkup.py", "kd.py"}
-"""The files of training/ that may know Whisper."""
+WHISPERS = {"whisper_family.py", "whisper_cost.py", "checkup.py", "watching.py", "kd.py"}
+"""The files of training/ that may know Whisper: its family, what a program looks at beside fit(), distillation."""
 
 
 def train(cuts: Path, out: Path, dev: Path | None, seed: int = 1, **changes: Any) -> Path:
