@@ -32,6 +32,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         os.environ.setdefault("WANDB_PROJECT", "egrecho")
         os.environ.setdefault("WANDB_DIR", str(outdir))
         keep_wandb_run(outdir)
+    polynomial = {"lr_end": options.min_learning_rate, "power": options.power}
     cuda = torch.cuda.is_available()
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     arguments = TrainingArguments(
@@ -39,9 +40,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         max_steps=max_steps,
         learning_rate=options.learning_rate,
         lr_scheduler_type=options.schedule,
-        lr_scheduler_kwargs={"lr_end": options.min_learning_rate, "power": options.power}
-        if options.schedule == "polynomial"
-        else None,
+        lr_scheduler_kwargs=polynomial if options.schedule == "polynomial" else None,
         warmup_steps=options.warmup_steps if options.warmup_steps < 1 else int(options.warmup_steps),
         optim=optimizer_name(options.optimizer, cuda),
         weight_decay=options.weight_decay,
