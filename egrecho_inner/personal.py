@@ -26,6 +26,7 @@ def personal(
     guard: GuardOptions = GuardOptions(),
     scoring: Scoring = Scoring(),
     max_skip_ratio: ClosedUnitInterval = 0.1,
+    faster_whisper: bool | None = None,
 ) -> None:
     """Personalise a Whisper on a folder of recordings.
 
@@ -39,12 +40,14 @@ def personal(
         guard: What must not be forgotten.
         scoring: How texts are compared.
         max_skip_ratio: Share of the recordings that may be unusable.
+        faster_whisper: Also write the model for faster-whisper, in 16-bit weights; null does where CTranslate2 is
+            installed (extra ct2).
     """
     config = to_yaml(locals())  # before any other name is local
     from egrecho_inner.training.personal.session import FolderOptions, PersonalRun
 
     data = FolderOptions(Path(folder), language, split, max_skip_ratio)
-    print(PersonalRun(data, Path(out), model, tune, scoring, guard, config).complete())
+    print(PersonalRun(data, Path(out), model, tune, scoring, guard, config, faster_whisper).complete())
 
 
 personal.positional = ["folder", "out"]

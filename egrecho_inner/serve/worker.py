@@ -177,11 +177,12 @@ def last_error(folder: JobFolder) -> str:
 
 
 def pack(folder: JobFolder) -> dict[str, Any]:
-    """Pack what a client downloads: `results/` with the model and the two texts, the same bytes every time."""
-    files = sorted(path for path in (folder.run / "final").rglob("*") if path.is_file())
+    """Pack what a client downloads: `results/` with the model and the texts, the same bytes every time."""
     texts = [folder.run / name for name in ("basemodel_eval_result.txt", "final_eval_result.txt", "report.json")]
     named = {f"results/{path.name}": path for path in texts if path.is_file()}
-    named |= {f"results/model/{path.relative_to(folder.run / 'final')}": path for path in files}
+    for source, name in (("final", "model"), ("faster_whisper", "faster_whisper")):
+        found = sorted(path for path in (folder.run / source).rglob("*") if path.is_file())
+        named |= {f"results/{name}/{path.relative_to(folder.run / source)}": path for path in found}
     with (
         atomic_file(folder.artifact) as out,
         gzip.GzipFile("", "wb", 1, out, mtime=0) as packed,  # weights hardly shrink, whatever the effort

@@ -46,6 +46,9 @@ if at_stage 2; then
     timed "decode with $backend" egrecho eval "$exp/run/final" --cuts "$exp/run/cuts/cuts_test.jsonl.gz" \
       --out "$exp/device/$backend" --decode.backend "$backend" --decode.language "${language:-null}" --device cpu
   done
+  [ -d "$exp/device/int8_model" ] || egrecho export "$exp/run/final" --to ctranslate2 --type int8 \
+    --out "$exp/device/int8_model" --cuts "$exp/run/cuts/cuts_test.jsonl.gz" --language "${language:-null}"
+  du -sk "$exp/run/final" "$exp/run/faster_whisper" "$exp/device/int8_model"
   ./local/display_results.py "float32=$exp/device/torch" "CTranslate2=$exp/device/ctranslate2" \
     "CTranslate2 int8=$exp/device/ctranslate2-int8"
 fi

@@ -63,6 +63,7 @@ def test_a_model_comes_out(make_server: Callable[..., Running], tmp_path: Path) 
         archive.extractall(tmp_path / "out", filter="data")
     assert "test: WER" in (tmp_path / "out/results/basemodel_eval_result.txt").read_text()
     check_model(tmp_path / "out/results/model", files["u0.wav"], tmp_path)
+    check_faster_whisper(tmp_path / "out/results/faster_whisper", files["u0.wav"], job["report"]["notes"])
     texts = server.client.post(f"/v1/jobs/{id}/transcribe", content=files["u12.wav"], timeout=200).json()
     assert texts.keys() == {"base", "tuned"}
     rows = map(json.loads, (server.settings.jobs / id / "run/base/test/hyps.jsonl").read_text().splitlines())
@@ -80,6 +81,15 @@ def check_model(folder: Path, wav: bytes, place: Path) -> None:
     assert isinstance(
         recognise({"raw": samples, "sampling_rate": rate}, generate_kwargs={"max_new_tokens": 5})["text"], str
     )
+
+
+def check_faster_whisper(folder: Path, wav: bytes, notes: list[str]) -> None:
+    """Load the other form with the program that it is for."""
+    faster_whisper = pytest.importorskip("faster_whisper", reason="faster-whisper is not installed")
+    assert folder.is_dir(), notes
+    model = faster_whisper.WhisperModel(str(folder), device="cpu", compute_type="int8")
+    segments, _ = model.transcribe(io.BytesIO(wav), language="en", beam_size=1, temperature=0.0, max_new_tokens=5)
+    assert isinstance("".join(segment.text for segment in segments), str)
 
 
 @pytest.fixture(autouse=True)

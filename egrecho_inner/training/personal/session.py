@@ -7,6 +7,7 @@ In: a folder of recordings, a base. Out: the run folder:
     train/POLICY/            run folders of `fit()`
     mixes/ALPHA/             base and tuned model mixed, where the tuned one forgot too much
     final/                   the model to use: the tuned one if it was adopted, else the base
+    faster_whisper/          the same for faster-whisper, weights in 16 bits
     compare.json             every test recording, word by word, of both models
     report.html              the same to look at and listen to
     report.json              written last; a run that has it is finished
@@ -15,6 +16,7 @@ In: a folder of recordings, a base. Out: the run folder:
 Every step finds what it made before, so the same command continues a killed run.
 """
 
+import importlib.util
 import json
 import logging
 import shutil
@@ -27,7 +29,8 @@ from typing import Any
 from egrecho_inner.data.sources.folder import STAGE, FolderData, SplitOptions, read_folder, write_splits
 from egrecho_inner.data.sources.folder_cuts import cut_folder
 from egrecho_inner.data.sources.splits import SPLITS
-from egrecho_inner.errors import ConfigError, DataError, MachineError
+from egrecho_inner.decoding.exports.table import FORMS
+from egrecho_inner.errors import ConfigError, DataError, MachineError, ModelError
 from egrecho_inner.model.loading import load_model, load_processor, save_folder, window_of
 from egrecho_inner.report.page import write_page
 from egrecho_inner.report.personal_page import result_page
@@ -96,6 +99,7 @@ class PersonalRun:
         scoring: How texts are compared.
         guard: What must not be forgotten.
         config: All settings as YAML, kept in the run folder.
+        faster_whisper: Also write the model for faster-whisper; None does where CTranslate2 is installed.
     """
 
     def __init__(
@@ -107,8 +111,10 @@ class PersonalRun:
         scoring: Scoring,
         guard: GuardOptions,
         config: str,
+        faster_whisper: bool | None = None,
     ):
         self.data, self.outdir, self.base = data, outdir, base
+        self.faster_whisper = faster_whisper
         self.language = language_code(data.language) if data.language else None
         self.options, self.scoring, self.guard, self.config = options, scoring, guard, config
         self.events = Events(outdir / NAME)
@@ -160,6 +166,7 @@ class PersonalRun:
         decisive = folds or ["test"]
         verdict = self.decide(found, decisive)
         self.release(model if verdict.adopted else None)
+        found.notes += self.convert()
         name = "tuned" if verdict.adopted else f"tuned, not adopted ({verdict.word}): keep {self.base}"
         write_text(self.outdir / "final_eval_result.txt", name, found.tuned)
         pairs = [[part[name] for name in decisive] for part in (found.base, found.tuned)]
@@ -271,6 +278,24 @@ class PersonalRun:
             else:
                 model = load_model(self.base)
                 save_folder(model, load_processor(self.base), working, window_of(model))
+
+    def convert(self) -> list[str]:
+        """Write `final/` once more, for faster-whisper; return what to note.
+
+        Raises:
+            UserError: It was asked for and cannot be done.
+        """
+        wanted, final = self.faster_whisper, self.outdir / "final"
+        if wanted is False or (wanted is None and importlib.util.find_spec("ctranslate2") is None):
+            return []
+        try:
+            with files.working_folder(self.outdir / "faster_whisper") as working:
+                FORMS["ctranslate2"].write(load_model(final), load_processor(final), final, working, "float16")
+        except ModelError as error:
+            if wanted:
+                raise
+            return [f"no faster_whisper/: {error}"]
+        return []
 
     def report(self, found: RunState, decisive: list[str], verdict: Verdict) -> dict[str, Any]:
         """Return everything that was found."""

@@ -108,7 +108,7 @@ async function save(id) {
   document.body.append(link);
   link.click();
   link.remove();
-  announce("Downloaded: results/model holds the model, the two texts its error rates.");
+  announce("Downloaded: results/model holds the model, results/faster_whisper the same for faster-whisper, the texts the error rates.");
 }
 
 async function board(id) {
