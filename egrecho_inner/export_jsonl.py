@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Cuts in, SLAM-LLM's JSONL out: a line `{"key", "source", "target"}` for each, as `import-jsonl` reads it.
 
-egrecho export-jsonl data/slam/cuts_train.jsonl.gz train.jsonl
+    egrecho export-jsonl data/slam/cuts_train.jsonl.gz train.jsonl
+
+In: a manifest of cuts. Out: one JSONL file.
 """
 
 from egrecho_inner.config import run
