@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Train the nano language model of egs/slam/lm from random weights, on text alone.
+# Train a nano language model as egs/slam/lm from random weights, on text alone.
 #
 #   bash egs/slam/pretrain.sh
 #
 # Stages, --stage to --stop_stage (0 to 2):
 #   0  config, tokenizer, texts to repeat: clean, then stretched and noisy -> EXP/empty, data/slam_lm
-#   1  clean texts                                                         -> EXP/first
-#   2  noisy ones                                                          -> EXP/second, whose final/ is egs/slam/lm
+#   1  clean texts                                                         -> EXP/clean
+#   2  noisy ones                                                          -> EXP/noisy, whose final/ can take the place of egs/slam/lm
 #
 #   --exp DIR              run folders (exp/slam_lm)
 #   --clean_steps N  --noisy_steps N
