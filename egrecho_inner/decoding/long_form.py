@@ -21,6 +21,7 @@ TARGET_FRAMES = 2800  # a part is about as long at most, so that there is room t
 SEARCHED_FRAMES = 400  # how far on both sides of the target a silence is looked for
 QUIET_FRAMES = 30  # energy is averaged over as much: a pause between words, not a stop consonant
 PAUSE_FRAMES = 50  # the same between utterances, where parts are to be as long as those
+SHORTEST_AVERAGE = 8
 DISTANCE_COST = 0.3  # of a place at twice the typical length, in shares of the way from a recording's quiet to its loud
 SPEECH_FRAMES = 20  # energy is averaged over as much to tell speech from pauses
 SPEECH_RANGE = 0.25  # in Whisper's scale, 10 dB: what has less between quiet and loud is noise, or nothing
@@ -84,7 +85,7 @@ def split_as_learned(feats: np.ndarray, lengths: Lengths) -> list[int]:
         feats: (T, F) log-mel.
         lengths: Of the parts.
     """
-    energy = smooth_energy(feats, PAUSE_FRAMES)
+    energy = smooth_energy(feats, min(PAUSE_FRAMES, averaged(lengths)))
     low, high = np.quantile(energy, QUANTILES)
     loudness = (energy - low) / max(high - low, 1e-6)
     edges = [0]
@@ -93,6 +94,11 @@ def split_as_learned(feats: np.ndarray, lengths: Lengths) -> list[int]:
         cost = loudness[at] + DISTANCE_COST * np.abs(at - edges[-1] - lengths.typical) / lengths.typical
         edges.append(int(at[cost.argmin()]))
     return [*edges, len(feats)]
+
+
+def averaged(lengths: Lengths) -> int:
+    """Return the frames that energy is averaged over: single words are shorter than a pause between sentences."""
+    return max(lengths.typical // 4, SHORTEST_AVERAGE)
 
 
 def parts_of(feats: np.ndarray, lengths: Lengths) -> list[tuple[int, int, int]]:
@@ -104,7 +110,7 @@ def parts_of(feats: np.ndarray, lengths: Lengths) -> list[tuple[int, int, int]]:
     """
     edges = split_at_silences(feats) if lengths == Lengths() else split_as_learned(feats, lengths)
     begins, ends = edges[:-1], edges[1:]
-    smooth = smooth_energy(feats, QUIET_FRAMES)
+    smooth = smooth_energy(feats, min(QUIET_FRAMES, averaged(lengths)))
     level = np.quantile(smooth, QUANTILES) @ [1 - PAUSE_LEVEL, PAUSE_LEVEL]
     for place, edge in enumerate(edges[1:-1]):
         if smooth[edge] <= level:
