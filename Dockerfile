@@ -1,7 +1,7 @@
 # egrecho with a GPU: torch's wheel brings CUDA, the driver is the host's.
 #
 #   docker build -t egrecho .
-#   docker run --gpus all --shm-size 8g -v "$PWD/data:/work/data" -v "$PWD/exp:/work/exp" egrecho bash prepare.sh --help
+#   docker run --gpus all --shm-size 8g -v "$PWD/data:/recipe/data" -v "$PWD/exp:/recipe/exp" egrecho bash prepare.sh --help
 FROM python:3.12.11-slim-bookworm
 
 # g++: DeepSpeed and torch.compile build their kernels when they are first used
@@ -21,11 +21,11 @@ ENV DS_BUILD_OPS=0
 RUN pip install --no-cache-dir ".[deepspeed,hub,web,watch]"
 
 RUN useradd --create-home --uid 1000 egrecho \
-    && egrecho init /work \
-    && mkdir -p /work/data /work/exp \
-    && chown -R egrecho /work \
+    && egrecho init /recipe \
+    && mkdir -p /recipe/data /recipe/exp \
+    && chown -R egrecho /recipe \
     && rm -rf /build/*
 ENV OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false PYTHONUTF8=1
 USER egrecho
-WORKDIR /work
+WORKDIR /recipe
 CMD ["egrecho", "doctor"]

@@ -7,6 +7,7 @@ depend on frames behind its end. Names of weights are those of SLAM-LLM, so that
 R windows, S frames, N vectors, K frames to a vector, D width of the encoder, E width of the language model.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class Reduction:
         return (frames + (self.stride - 1 if self.keep_tail else 0)) // self.stride
 
 
-class Projector(nn.Module):
+class Projector(nn.Module, ABC):
     """Base of the projectors.
 
     Args:
@@ -63,9 +64,9 @@ class Projector(nn.Module):
         vectors = self.project(frames * mask[:, :, None].to(frames.dtype), mask)
         return vectors if self.out_norm is None else self.out_norm(vectors), self.reduction(lengths)
 
+    @abstractmethod
     def project(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Return (R, N, E) for frames (R, S, D) that are zero behind a window's end."""
-        raise NotImplementedError
 
     def stack(self, frames: Tensor) -> Tensor:
         """Put K neighbouring frames into one (R, N, K D); a window shorter than K has none."""
