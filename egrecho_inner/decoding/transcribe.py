@@ -45,8 +45,9 @@ BASE_TOKENS, TOKENS_PER_SECOND = 16, 30
 tokenizer knows only as bytes (Khmer, Burmese) that is about 25 tokens, in Vietnamese or spelt digits at most 20."""
 ROOM_SHARE = 0.6
 """Of the longest part, where only that is known: what parts are aimed at, so that there is room to look for a pause."""
-SLACK = 1.25
-"""An utterance so many times as long as the longest learned one is still taken undivided."""
+SLACK, SPARE_SECONDS = 1.25, 2.0
+"""An utterance is taken undivided up to so many times the longest learned one, and at least so much longer: where single
+words were learned, a slower speaker's word must stay in one part."""
 MakeRecognizer = Callable[[LabelEncoder, int, float, bool], Recognizer]
 """(labels, beams, length penalty, timestamps) -> recogniser, where it is not PyTorch that computes."""
 
@@ -265,7 +266,7 @@ def drop_if_silent(found: Found, options: DecodeOptions) -> Found:
 def part_lengths(model: Whisper, options: DecodeOptions) -> Lengths:
     """Return how long parts are: as asked, or as the utterances that the model learned, or Whisper's window."""
     typical, longest = learned_seconds(model) or (WINDOW_SECONDS, WINDOW_SECONDS)
-    undivided = SLACK * longest
+    undivided = max(SLACK * longest, longest + SPARE_SECONDS)
     if options.max_part_seconds:
         longest = undivided = options.max_part_seconds
         typical = min(typical, ROOM_SHARE * longest)

@@ -66,7 +66,12 @@ def test_part_lengths_come_from_the_option_or_the_models_folder() -> None:
     model = tiny_model(tiny_processor())
     assert part_lengths(model, DecodeOptions()) == Lengths(3000, 3000)
     model.config.learned_seconds = [2.5, 6.2]
-    assert part_lengths(model, DecodeOptions()) == Lengths(250, 620, 775)
+    assert part_lengths(model, DecodeOptions()) == Lengths(250, 620, 820)
+    model.config.learned_seconds = [0.4, 1.0]  # single words: a slower speaker's are not cut
+    assert part_lengths(model, DecodeOptions()) == Lengths(40, 100, 300)
+    model.config.learned_seconds = [7, 20]
+    assert part_lengths(model, DecodeOptions()) == Lengths(700, 2000, 2500)
+    model.config.learned_seconds = [2.5, 6.2]
     assert part_lengths(model, DecodeOptions(max_part_seconds=10)) == Lengths(250, 1000, 1000)
     del model.config.learned_seconds
     assert part_lengths(model, DecodeOptions(max_part_seconds=10)) == Lengths(600, 1000, 1000)
