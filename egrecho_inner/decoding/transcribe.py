@@ -46,8 +46,8 @@ tokenizer knows only as bytes (Khmer, Burmese) that is about 25 tokens, in Vietn
 ROOM_SHARE = 0.6
 """Of the longest part, where only that is known: what parts are aimed at, so that there is room to look for a pause."""
 SLACK, SPARE_SECONDS = 1.25, 2.0
-"""An utterance is taken undivided up to so many times the longest learned one, and at least so much longer: where single
-words were learned, a slower speaker's word must stay in one part."""
+"""An utterance is taken undivided up to so many times the longest learned one, and where that is short up to so much
+over it: where single words were learned, a slower speaker's word must stay in one part."""
 MakeRecognizer = Callable[[LabelEncoder, int, float, bool], Recognizer]
 """(labels, beams, length penalty, timestamps) -> recogniser, where it is not PyTorch that computes."""
 

@@ -116,33 +116,32 @@ def family_of(made: dict[str, Any]) -> str:
 
 
 def metadata(made: dict[str, Any], folder: Path, sets: list[dict[str, Any]]) -> list[str]:
-    """Return the YAML block of a model hub; its values are JSON, which YAML reads."""
-    lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: automatic-speech-recognition",
-        f"tags: [{family_of(made).lower().replace(' ', '-')}, egrecho]",
-    ]
-    if made.get("language"):
-        lines.append(f"language: {json.dumps(made['language'])}")
-    if made.get("base") and not str(made["base"]).startswith(("/", ".")):
-        lines.append(f"base_model: {made['base']}")
+    """Return the YAML block of a model hub, with what was measured also as a key of ours."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task, base = "automatic-speech-recognition", str(made.get("base") or "")
     results = [
-        {
-            "task": {"type": "automatic-speech-recognition"},
-            "dataset": {"name": each["name"], "type": each["name"]},
-            "metrics": [
-                {"type": each["metric"], "value": round(100 * each["error_rate"], 2)}
-                | ({"name": f"{each['metric'].upper()}, {words}"} if (words := way_in_words(each)) else {})
-            ],
-        }
+        EvalResult(
+            task_type=task,
+            dataset_type=each["name"],
+            dataset_name=each["name"],
+            metric_type=each["metric"],
+            metric_value=round(100 * each["error_rate"], 2),
+            metric_name=f"{each['metric'].upper()}, {words}" if (words := way_in_words(each)) else None,
+        )
         for each in sets
     ]
-    if results:
-        name = folder.resolve().parent.name
-        lines.append(f"model-index: {json.dumps([{'name': name, 'results': results}], ensure_ascii=False)}")
-        lines.append(f"{MEASURED}: {json.dumps(sets, ensure_ascii=False)}")
-    return [*lines, "---", ""]
+    data = ModelCardData(
+        language=made.get("language"),
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=[family_of(made).lower().replace(" ", "-"), "egrecho"],
+        base_model=base if base and not base.startswith(("/", ".")) else None,
+        model_name=folder.resolve().parent.name if results else None,
+        eval_results=results or None,
+        **({MEASURED: sets} if sets else {}),
+    )
+    return ["---", *data.to_yaml().splitlines(), "---", ""]
 
 
 def note_evaluations(folder: Path, sets: Mapping[str, Mapping[str, Any]]) -> None:
