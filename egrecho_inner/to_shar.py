@@ -30,12 +30,11 @@ def to_shar(cuts: str, out: str, audio: Literal["flac", "wav"] = "flac", shard_s
     from lhotse import CutSet
 
     from egrecho_inner.data.cuts.index import CutIndex
-    from egrecho_inner.data.sources.shar import find_shards
-    from egrecho_inner.data.sources.shard_index import ShardIndex
 
     place, index = Path(out), CutIndex(cuts)
     marker = place.with_name(f"{place.name}.json")  # inside, Lhotse would take it for a field of the cuts
     if place.is_dir() and marker.is_file() and json.loads(marker.read_text())["digest"] == index.digest:
+        index_shards(place)  # where a run was killed after its shards
         print(f"{out} is there already")
         return
     if place.exists():
@@ -43,10 +42,22 @@ def to_shar(cuts: str, out: str, audio: Literal["flac", "wav"] = "flac", shard_s
     with working_folder(place) as working:
         CutSet(index).to_shar(working, fields={"recording": audio}, shard_size=shard_size)
         write_json(marker, {"digest": index.digest, "cuts": len(index)})
+    print(f"{out}: {len(index):,} cuts in {index_shards(place)} shards")
+
+
+def index_shards(place: Path) -> int:
+    """Write the indexes that are missing; return how many shards there are."""
+    from egrecho_inner.data.sources.shar import find_shards
+    from egrecho_inner.data.sources.shard_index import ShardIndex, index_folder, index_path
+    from egrecho_inner.runtime.files import sweep
+
     shards = find_shards(place)
+    if (folder := index_folder(shards[0])).is_dir():
+        sweep(folder)
     for shard in shards:
-        ShardIndex(shard).write()
-    print(f"{out}: {len(index):,} cuts in {len(shards)} shards")
+        if not index_path(shard).is_file():
+            ShardIndex(shard).write()
+    return len(shards)
 
 
 to_shar.positional = ["cuts", "out"]

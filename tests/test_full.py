@@ -9,6 +9,7 @@ from tiny import save_tiny, speech_cuts
 
 from egrecho_inner import full, lora
 from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.log_mel import LogMel
 from egrecho_inner.data.batches.options import BatchOptions, DataOptions, PackOptions, TargetOptions
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.transcribe import Transcriber
@@ -33,7 +34,8 @@ def test_packed_windows_are_learned_with_times_if_asked(
     train = program.train_full if program is full else program.train_lora
     train(model, DataOptions(str(packed)), str(tmp_path / "run"), targets=TargetOptions(timestamps=timestamps))
     tokenizer = load_processor(model.path).tokenizer
-    batches = caught["make_batches"](CutList([str(packed)]), LabelEncoder(tokenizer, "en", "transcribe", True), 80)
+    labels = LabelEncoder(tokenizer, "en", "transcribe", True)
+    batches = caught["make_batches"](CutList([str(packed)]), labels, LogMel(80))
     names = tokenizer.convert_ids_to_tokens(batches.label(batches.cuts[0], 0).inputs)
     times = [name for name in names if name.startswith("<|") and name[2:-2].replace(".", "").isdigit()]
     segments = batches.cuts[0].supervisions[0].custom["segments"]

@@ -145,10 +145,10 @@ def test_nothing_is_written_over_but_an_earlier_model_of_ours(adapter, base, tmp
 def test_a_merge_that_changes_the_logits_is_refused_and_leaves_nothing(adapter, base, monkeypatch) -> None:
     """A model that is saved wrongly is found out by loading it again."""
 
-    def save_wrongly(model, processor, folder, window, timestamps) -> None:
+    def save_wrongly(model, processor, folder, window, *rest) -> None:
         with torch.no_grad():
             model.model.decoder.layer_norm.weight *= 1.1
-        save_folder(model, processor, folder, window)
+        save_folder(model, processor, folder, window, *rest)
 
     monkeypatch.setattr("egrecho_inner.model.loading.save_folder", save_wrongly)
     assert "the merged model differs from adapter on base" in refused(adapter, ModelError)

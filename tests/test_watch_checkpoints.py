@@ -151,7 +151,7 @@ def test_the_evaluators_choice_becomes_the_result(
             os._exit(code)
     chooser = leases.lease_path(run, leases.CHOOSER)
     monkeypatch.setattr(checkpoint, "check_space", lambda *_: wait_for(chooser))  # before the first one is written
-    train(manifest, run, save_steps=3, keep_checkpoints=1)
+    train(manifest, run, save_steps=3, keep_checkpoints=3)  # its steps are faster than scores: rotation would win
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert json.loads((run / "final/training.json").read_text())["best"] == "checkpoint-6"
     assert sorted(line["step"] for line in watched(run)) == [3, 6, 7]

@@ -73,7 +73,7 @@ if at_stage 1; then
   if [ "$large" = true ]; then training+=(--train.gradient_checkpointing true); fi
   if [ "$fsdp" = true ] || { [ "$fsdp" = auto ] && [ "$large" = true ]; }; then training+=(--train.fsdp config/fsdp.yaml); fi
   split "$overrides"
-  "${launch[@]}" egrecho_inner/full.py "${training[@]}" ${words[@]+"${words[@]}"}
+  "${launch[@]}" egrecho_inner/full.py ${training[@]+"${training[@]}"} ${words[@]+"${words[@]}"}
 fi
 
 if at_stage 2; then
