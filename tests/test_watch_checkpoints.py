@@ -19,7 +19,6 @@ from egrecho_inner.runtime.files import digest_file
 from egrecho_inner.training import watching
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints import leases
-from egrecho_inner.training.checkpoints.scores import is_scored
 from egrecho_inner.watch_checkpoints import watch_checkpoints
 
 
