@@ -73,7 +73,7 @@ def test_a_dask_cluster_loses_nothing_with_a_killed_worker(tmp_path: Path) -> No
 
 
 INTERRUPTED = """
-import time
+import signal, time
 from egrecho_inner.config import run
 from egrecho_inner.runtime.executor import map_unordered
 
@@ -82,6 +82,7 @@ def program() -> None:
         print("one", flush=True)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     run(program, [])
 """
 
