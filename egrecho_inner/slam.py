@@ -54,7 +54,7 @@ def train_slam(
         allow_reshard: Continue a checkpoint with another number of processes.
     """
     config = plain(locals())  # all options, before any other name is local
-    from egrecho_inner.data.batches.speech_text import Noise, SpeechTextBatches
+    from egrecho_inner.data.batches.speech_prompts import Noise, SpeechTextBatches
     from egrecho_inner.model.speech_loading import SpeechConfig, build, take_start
     from egrecho_inner.training.checkpoints.resume import Allowance
     from egrecho_inner.training.fit import fit

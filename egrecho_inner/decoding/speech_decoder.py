@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from egrecho_inner.data.batches.speech_text import SpeechWindows
+from egrecho_inner.data.batches.speech_prompts import SpeechWindows
 from egrecho_inner.data.cuts.index import CutIndex
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.resumable import Decoder, Placement, model_digest

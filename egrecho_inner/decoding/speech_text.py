@@ -34,7 +34,7 @@ UNKNOWN_OPTIONS = {"task": "transcribe", "timestamps": False, "no_speech_thresho
 
 
 class Windows(Protocol):
-    """Makes a model's input of cuts (`data/batches/speech_text.py`)."""
+    """Makes a model's input of cuts (`data/batches/speech_prompts.py`)."""
 
     def load(self, cut: Cut, epoch: int, augmenter: None) -> list[np.ndarray]:
         """Return the windows of a cut."""

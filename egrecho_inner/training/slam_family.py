@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from egrecho_inner.data.audio.features import SAMPLING_RATE
 from egrecho_inner.data.batches.cut_list import CutList
-from egrecho_inner.data.batches.speech_text import NoAudio, Noise, SpeechTextBatches, SpeechWindows
+from egrecho_inner.data.batches.speech_prompts import NoAudio, Noise, SpeechTextBatches, SpeechWindows
 from egrecho_inner.data.batches.tensors import LoadedBatch
 from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.speech_text import SpeechTranscriber

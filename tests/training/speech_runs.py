@@ -7,7 +7,7 @@ from typing import Any
 
 from egrecho_inner.config import plain
 from egrecho_inner.data.batches.options import BatchOptions, DataOptions
-from egrecho_inner.data.batches.speech_text import Noise, SpeechTextBatches
+from egrecho_inner.data.batches.speech_prompts import Noise, SpeechTextBatches
 from egrecho_inner.model.speech_loading import SpeechConfig, build
 from egrecho_inner.model.speech_options import LlmLoraOptions, ProjectorOptions, SpeechLossOptions, SpeechModelOptions
 from egrecho_inner.text.prompt_options import PromptOptions

@@ -15,7 +15,7 @@ from egrecho_inner.config import run
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.data.batches.plan import Batch
-from egrecho_inner.data.batches.speech_text import Noise
+from egrecho_inner.data.batches.speech_prompts import Noise
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.evaluation import evaluate
 from egrecho_inner.import_jsonl import import_jsonl
