@@ -68,6 +68,18 @@ def test_auto_takes_the_metric_that_eval_takes_and_gives_its_figure(
     assert dev.normalizers == {f"{expected.normalizer.name} {expected.normalizer.version}"}
 
 
+def test_eval_seconds_bounds_a_batch_and_changes_no_score(tmp_path: Path, model) -> None:
+    path = str(write(tmp_path / "dev.jsonl", cuts_of(tmp_path, *["en"] * 5)))  # of 1.0 to 1.4 s
+    family = WhisperFamily(model, PROCESSOR, data := DataOptions(train="unused", dev=path))
+    found = {}
+    for seconds, sizes in ((240.0, [5]), (2.9, [2, 2, 1]), (0.5, [1] * 5)):
+        dev = DevScorer(family, data, "longest", TrainOptions(eval_seconds=seconds, report_to=[]))
+        assert [len(batch.positions) for batch in dev.sets[""].batches()] == sizes
+        found[seconds] = dev(model)
+    assert found[0.5]["loss"] == pytest.approx(found[240.0]["loss"], rel=1e-5)
+    assert found[0.5]["wer"] == found[2.9]["wer"] == found[240.0]["wer"]
+
+
 def test_a_named_metric_is_taken_and_a_language_of_the_setting_counts_for_cuts_that_name_none(tmp_path: Path) -> None:
     path = write(tmp_path / "dev.jsonl", cuts_of(tmp_path, None, None))
     assert scorer(path, language="Japanese").metric == "cer"
