@@ -104,6 +104,7 @@ class PlanTrainer(Trainer):
         workers, pin = self.args.dataloader_num_workers, torch.cuda.is_available()
         loader = make_loader(self.batches, sampler, workers, pin, self.options.prefetch)
         loader.worker_init_fn = start_worker
+        self.stops.loaders.watch()  # before `iter` of it starts processes
         return loader
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
@@ -112,7 +113,6 @@ class PlanTrainer(Trainer):
         # broken loaders travel in one message, and the loss is a share of the global batch's
         began = time.perf_counter()
         samples, broken = [], ""
-        self.stops.loaders.watch()  # the loader processes began with this epoch_iterator
         try:
             with self.stops.loaders.waiting():
                 samples = [next(epoch_iterator) for _ in range(num_batches)]

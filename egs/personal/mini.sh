@@ -17,7 +17,7 @@
 #   --sizes WORDS          recordings to learn ("50 100 200")
 #   --model NAME           model to start from (egs/mini/nano)
 #   --exp DIR              run folders (exp/personal_mini)
-#   --overrides WORDS      options of egrecho personal, on top of config/personal.yaml
+#   --overrides WORDS      options of egrecho personal, on top of config/personal.yaml and egs/personal/mini.yaml
 set -euo pipefail
 
 stage=0
@@ -42,8 +42,8 @@ voices() {
 }
 # personal NAME FOLDER BASE GUARD
 personal() {
-  egrecho personal "$2" "$exp/$1" -c config/personal.yaml --model "$3" --language en --guard.data "$4" \
-    --scoring.normalizer none ${words[@]+"${words[@]}"}
+  egrecho personal "$2" "$exp/$1" -c config/personal.yaml -c egs/personal/mini.yaml --model "$3" --language en \
+    --guard.data "$4" --scoring.normalizer none ${words[@]+"${words[@]}"}
 }
 # base SPEAKER: nano tuned on the five others
 base() {

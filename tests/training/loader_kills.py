@@ -5,9 +5,9 @@
     python tests/training/loader_kills.py --kills 10                  # one process, all weights with a CTC layer
     python tests/training/loader_kills.py --kills 10 --processes 2    # two processes on gloo
 
-After every kill: the process that knows the reason exits with 5, as `egrecho launch` then does, and the newest
-checkpoint is of the last step in the log. When the run has come to its end in spite of all: its weights are those of a
-run that nobody disturbed. Exits 1 where one of these is not so.
+After every kill: every process exits with 5, as `egrecho launch` then does, and the newest checkpoint is of the last
+step in the log. When the run has come to its end in spite of all: its weights are those of a run that nobody disturbed.
+Exits 1 where one of these is not so.
 """
 
 import argparse
@@ -126,7 +126,7 @@ def count(options: argparse.Namespace, home: Path) -> int:
         if killed and any(ended):
             kills += 1
             steps = [step for step, _ in checkpoint.steps(out)] if out.exists() else []
-            exits += 5 in ended
+            exits += all(code == 5 for code in ended)
             newest = max(steps, default=0)
             saved += newest >= last_step(out)
             print(f"kill {kills}: exit codes {ended}, log {last_step(out)}, checkpoint {newest}", flush=True)

@@ -181,8 +181,8 @@ def test_disk_that_fills_up_while_saving_costs_nothing(cuts: Path, whole: Path, 
     assert same(tmp_path / "final", whole / "final")
 
 
-def kill_loaders(where: str) -> None:
-    """Make this process lose its loader processes in the middle of step 5, and wait until it has been told so."""
+def kill_loaders(where: str, call: int = 5) -> None:
+    """Make this process lose its loader processes in the middle of a step, and wait until it has been told so."""
     from egrecho_inner.training.trainer import PlanTrainer
 
     owner, name = {
@@ -190,12 +190,13 @@ def kill_loaders(where: str) -> None:
         "clipping": (PlanTrainer, "_get_grad_norm"),
         "optimizer": (torch.optim.AdamW, "step"),
         "logging": (PlanTrainer, "log"),
+        "before": (PlanTrainer, "get_batch_samples"),
     }[where]
     kept, calls = getattr(owner, name), []
 
     def bereft(*args: Any, **kwargs: Any) -> Any:
         calls.append(where)
-        if len(calls) == 5:
+        if len(calls) == call:
             for child in multiprocessing.active_children():
                 child.kill()
                 os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -217,6 +218,26 @@ def test_loader_that_dies_in_the_middle_of_a_step_costs_nothing(
 
     assert in_child(bereft) == MachineError.exit_code
     assert checkpoint.steps(tmp_path)[0][0] == 5, "the step that it happened in was finished and saved"
+    train(cuts, tmp_path)
+    assert same(tmp_path / "final", whole / "final")
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_loader_that_dies_before_the_first_batch_is_noticed(
+    cuts: Path, whole: Path, tmp_path: Path, resumed: bool, capfd: pytest.CaptureFixture
+) -> None:
+    def killed() -> None:
+        kill_at_step(4)
+        train(cuts, tmp_path)
+
+    def bereft() -> None:
+        kill_loaders("before", 1)
+        train(cuts, tmp_path, workers=2)
+
+    if resumed:
+        in_child(killed)
+    assert in_child(bereft) == MachineError.exit_code
+    assert ("checkpoint-3 is complete" if resumed else "nothing is saved yet") in capfd.readouterr().err
     train(cuts, tmp_path)
     assert same(tmp_path / "final", whole / "final")
 

@@ -2,7 +2,7 @@
 
 torch raises RuntimeError from its handler of SIGCHLD, wherever the program happens to be; inside the optimizer that
 leaves half of the weights updated, and nothing to save. Here the error waits until a batch is taken. In: a training
-loop, which calls `watch` once the processes are there and takes batches within `waiting`. Out: the error, raised there.
+loop, which calls `watch` before the processes begin and takes batches within `waiting`. Out: the error, raised there.
 """
 
 import contextlib
@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
+
+from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
 REMEDY = "Most often the machine's memory is full: fewer train.workers, a smaller batch.max_duration"
 _DIED = "DataLoader worker (pid"  # without the bracket it is how torch names an error inside a living one
@@ -25,9 +27,13 @@ class LoaderDeaths:
         self.torchs: Callable[..., Any] | None = None
 
     def watch(self) -> None:
-        """Take the place of torch's handler, which is set when the first loader processes begin."""
+        """Take the place of torch's handler, before there are loader processes or after."""
         if threading.current_thread() is not threading.main_thread():
             return  # torch sets none either
+        # torch would set it when the first processes begin, and a death between that and the first batch would end this
+        # process alone: the others would wait for it in a collective. Blocking the signal until then is no way: it may
+        # be delivered to any thread
+        _set_SIGCHLD_handler()
         handler = signal.getsignal(signal.SIGCHLD)
         if callable(handler) and handler != self.note:
             self.torchs = handler

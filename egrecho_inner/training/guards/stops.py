@@ -106,7 +106,9 @@ def raise_if_stopped(trainer: Any) -> None:
         trainer.tally.skips.check_used(trainer.args.should_save)
         return
     state = trainer.state
-    step = f"checkpoint-{state.global_step} is complete; the same command continues"
+    saved = trainer.saved_step == state.global_step
+    step = f"checkpoint-{state.global_step} is complete" if saved else "nothing is saved yet"
+    step += "; the same command continues" if saved else "; the same command starts again"
     if trainer.stopped.startswith("!"):
         raise MachineError(f"{trainer.stopped[1:]} {loaders.REMEDY}; {step}")
     raise Interrupted(f"{trainer.stopped}: stopped at step {state.global_step}/{state.max_steps}; {step}")
