@@ -6,7 +6,8 @@
 It takes each checkpoint as it appears, keeps training from deleting it meanwhile, and writes a line into the run's
 `metrics.jsonl` and the results into `scores/checkpoint-N/`. Several may watch one run; of one that is killed another
 takes over, or itself started again. With `--choose true` the checkpoint of the lowest mean error rate becomes the
-result: it is kept, and training waits at its end until the last ones are scored. Ends when the run has ended.
+result: it is kept, the newest five that have no score yet are not deleted, and training waits at its end until the last
+ones are scored. Ends when the run has ended.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from egrecho_inner.runtime.files import digest_file
 from egrecho_inner.training import watching
 from egrecho_inner.training.checkpoints import folder as checkpoint
 from egrecho_inner.training.checkpoints import leases
+from egrecho_inner.training.checkpoints.result import chosen_checkpoint
+from egrecho_inner.training.checkpoints.scores import best_scored, is_scored
 from egrecho_inner.watch_checkpoints import watch_checkpoints
 
 
@@ -106,6 +110,51 @@ def test_rotation_spares_what_is_leased(run: Path) -> None:
     assert names(run) == ["checkpoint-7"]
 
 
+def test_rotation_spares_what_is_not_scored_while_an_evaluator_chooses(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def score(name: str, rate: float) -> None:
+        watching.report_scores(
+            run, name, digest_file(run / name / checkpoint.MARKER), {"cuts": {"metric": "wer", "error_rate": rate}}
+        )
+
+    for step in (8, 9):
+        shutil.copytree(run / "checkpoint-7", run / f"checkpoint-{step}")
+    with leases.lease(run, leases.CHOOSER):
+        checkpoint.rotate(run, 1, None)
+        assert len(names(run)) == 5 and "deleted" not in caplog.text
+        score("checkpoint-7", 0.5)
+        score("checkpoint-6", 0.25)  # by another evaluator: the one that chooses has not seen it yet
+        checkpoint.rotate(run, 1, None)
+        assert names(run) == ["checkpoint-9", "checkpoint-8", "checkpoint-6", "checkpoint-3"]
+        monkeypatch.setattr(checkpoint, "WAITING", 1)
+        checkpoint.rotate(run, 1, None)
+        assert names(run) == ["checkpoint-9", "checkpoint-8", "checkpoint-6"]
+        assert "as training is faster: ['checkpoint-3']" in caplog.text
+        assert best_scored(run, names(run)) == {"checkpoint": "checkpoint-6", "metric": "wer", "score": 0.25}
+    path = leases.lease_path(run, leases.CHOOSER)  # one of another machine, which has died
+    path.write_text(json.dumps({"machine": "elsewhere", "pid": 1}))
+    os.utime(path, (0, time.time() - leases.STALE - 1))
+    checkpoint.rotate(run, 1, None)
+    assert names(run) == ["checkpoint-9"]
+
+
+def test_what_another_evaluator_scored_last_is_chosen(run: Path) -> None:
+    """The wait ends when none is evaluated; the choice is made of all scores, whoever reported them."""
+    rates = {"checkpoint-3": 0.5, "checkpoint-6": 0.25, "checkpoint-7": 0.125}
+    with leases.lease(run, leases.CHOOSER):
+        for name, rate in rates.items():
+            marker = digest_file(run / name / checkpoint.MARKER)
+            watching.report_scores(run, name, marker, {"cuts": {"metric": "wer", "error_rate": rate}})
+            if name == "checkpoint-6":
+                checkpoint.choose_best(run)
+        assert chosen_checkpoint(run) == run / "checkpoint-7"
+        with leases.lease(run, "checkpoint-7"):
+            threading.Timer(0.3, lambda: leases.lease_path(run, "checkpoint-7").unlink()).start()
+            leases.wait_for_chooser(run, list(rates), is_scored, patience=0.01)
+            assert not leases.lease_path(run, "checkpoint-7").exists()
+
+
 def test_a_lease_of_another_machine_lives_while_it_is_touched(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = leases.lease_path(run, "checkpoint-3")
     path.parent.mkdir()
@@ -150,11 +199,12 @@ def test_the_evaluators_choice_becomes_the_result(
             os._exit(code)
     chooser = leases.lease_path(run, leases.CHOOSER)
     monkeypatch.setattr(checkpoint, "check_space", lambda *_: wait_for(chooser))  # before the first one is written
-    train(manifest, run, save_steps=3, keep_checkpoints=3)  # none goes before it is scored
+    train(manifest, run, save_steps=3, keep_checkpoints=1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert json.loads((run / "final/training.json").read_text())["best"] == "checkpoint-6"
     assert sorted(line["step"] for line in watched(run)) == [3, 6, 7]
     assert leases.chosen(run) == {"checkpoint": "checkpoint-6", "metric": "wer", "score": 0.25}
+    assert not is_scored(run, "checkpoint-3") or "checkpoint-3" not in names(run)
 
 
 def wait_for(path: Path) -> None:

@@ -81,7 +81,7 @@ def watch_once(run: Path, sets: Sets, choose: bool) -> int:
             score_checkpoint(run, name, sets)
             count += 1
             if choose:
-                choose_best(run)
+                checkpoint.choose_best(run)
     return count
 
 
@@ -126,18 +126,6 @@ def report_scores(run: Path, name: str, marker: str, written: Mapping[str, Mappi
     write_json(score_path(run, name), {"marker": marker, "metric": metric, "score": mean, "sets": rates, "step": step})
     shown = ", ".join(f"{each} {percent(rate)}" for each, rate in rates.items())
     logger.info("%s: %s %s %% (%s)", name, metric, percent(mean), shown)
-
-
-def choose_best(run: Path) -> None:
-    """Note which of the checkpoints that are still there is the best; of equal ones the later."""
-    found = []
-    for step, path in checkpoint.steps(run):
-        scores = leases.holder(score_path(run, path.name))
-        if is_scored(run, path.name) and scores.get("score") is not None:
-            found.append((scores["score"], -step, path.name, scores["metric"]))
-    if found:
-        score, _, name, metric = min(found)
-        leases.choose(run, name, score, metric)
 
 
 def is_over(run: Path) -> bool:

@@ -17,17 +17,19 @@ from typing import Any
 from egrecho_inner.errors import MachineError
 from egrecho_inner.runtime.files import sweep as sweep_unfinished
 from egrecho_inner.runtime.files import write_json
-from egrecho_inner.training.checkpoints.leases import spared
+from egrecho_inner.training.checkpoints.leases import choose, is_chooser_live, spared
+from egrecho_inner.training.checkpoints.scores import MARKER, best_scored, is_scored
 
 logger = logging.getLogger(__name__)
 
-MARKER = "_COMPLETE.json"
 PREFIX = "checkpoint-"
 WRITING = ".writing"
 EVALUATION = "evaluation.json"
 """Development scores of a checkpoint; written after it is complete, so not among its sealed files."""
 SMALL = 64_000_000
 """Bytes up to which a file's content is hashed; larger ones are known by their size."""
+WAITING = 5
+"""Checkpoints beyond those to keep that wait for their score, at most: a slow evaluator cannot fill the disk."""
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
@@ -126,7 +128,8 @@ def sweep(run: Path) -> None:
 def rotate(run: Path, keep: int, best: Path | None) -> None:
     """Delete the oldest complete checkpoints beyond `keep`, but not the best one, nor one that is being evaluated.
 
-    Incomplete ones go too.
+    While an evaluator that chooses the result lives, the newest `WAITING` of those that nobody has scored stay, too,
+    and the best of those that have been. Incomplete ones go.
     """
     complete = []
     for _, folder in steps(run):
@@ -135,9 +138,28 @@ def rotate(run: Path, keep: int, best: Path | None) -> None:
         elif complete:  # a newer one is complete
             shutil.rmtree(folder, ignore_errors=True)
     with spared(run) as names:
-        for folder in complete[max(keep, 1) :]:
-            if folder.name not in names and (best is None or folder.name != best.name):
+        if best is not None:
+            names.add(best.name)
+        old = [folder for folder in complete[max(keep, 1) :] if folder.name not in names]
+        kept = awaited(run, old) if is_chooser_live(run) else set()
+        for folder in old:
+            if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def awaited(run: Path, old: list[Path]) -> set[str]:
+    """Return which of these checkpoints, newest first, an evaluator that chooses still needs."""
+    open_ones = [folder.name for folder in old if not is_scored(run, folder.name)]
+    if len(open_ones) > WAITING:
+        logger.warning("deleted before they were scored, as training is faster: %s", open_ones[WAITING:])
+    found = best_scored(run, [path.name for _, path in steps(run)])
+    return {*open_ones[:WAITING], *([found["checkpoint"]] if found else [])}
+
+
+def choose_best(run: Path) -> None:
+    """Note which of the scored checkpoints that are there is the best."""
+    if found := best_scored(run, [path.name for _, path in steps(run)]):
+        choose(run, found)
 
 
 def check_space(run: Path, need: int) -> None:

@@ -89,6 +89,11 @@ def is_live(path: Path) -> bool:
     return clock(path.parent) - touched < STALE
 
 
+def is_chooser_live(run: Path) -> bool:
+    """Tell whether an evaluator that chooses the result of a run is at work."""
+    return is_live(lease_path(run, CHOOSER))
+
+
 def clock(folder: Path) -> float:
     """Return the time by the file system's clock, which may be another than this machine's."""
     probe = folder / f".clock-{machine_name()}-{os.getpid()}"
@@ -112,9 +117,9 @@ def spared(run: Path) -> Iterator[set[str]]:
         yield names
 
 
-def choose(run: Path, name: str, score: float, metric: str) -> None:
-    """Note the best checkpoint of a run."""
-    write_json(run / FOLDER / CHOSEN, {"checkpoint": name, "metric": metric, "score": score})
+def choose(run: Path, found: dict[str, Any]) -> None:
+    """Note the best checkpoint of a run, with its score."""
+    write_json(run / FOLDER / CHOSEN, found)
 
 
 def chosen(run: Path) -> dict[str, Any]:
@@ -125,13 +130,12 @@ def chosen(run: Path) -> dict[str, Any]:
 def wait_for_chooser(
     run: Path, names: list[str], is_scored: Callable[[Path, str], bool], patience: float = 1.0
 ) -> bool:
-    """Wait until an evaluator that chooses has scored these checkpoints; return whether there is one.
+    """Wait until an evaluator that chooses has scored and released these checkpoints; return whether there is one.
 
     An evaluator that dies meanwhile is not waited for: its lease is no longer live.
     """
-    path = lease_path(run, CHOOSER)
-    if not is_live(path):
+    if not is_chooser_live(run):
         return False
-    while is_live(path) and not all(is_scored(run, name) for name in names):
+    while is_chooser_live(run) and any(not is_scored(run, name) or is_live(lease_path(run, name)) for name in names):
         time.sleep(patience)
     return True

@@ -104,6 +104,7 @@ def best_checkpoint(trainer: PlanTrainer) -> Path:
     """
     run = Path(trainer.args.output_dir)
     if (choice := chosen_checkpoint(run)) is not None:
+        checkpoint.rotate(run, trainer.options.keep_checkpoints, choice)  # none waits for its score any more
         return choice
     if trainer.state.best_global_step:
         best = run / f"{checkpoint.PREFIX}{trainer.state.best_global_step}"
@@ -122,9 +123,10 @@ def best_checkpoint(trainer: PlanTrainer) -> Path:
 def chosen_checkpoint(run: Path) -> Path | None:
     """Return the checkpoint that `egrecho watch-checkpoints --choose` found best, once it has scored the last ones."""
     names = [path.name for _, path in checkpoint.steps(run) if checkpoint.fault(path, contents=False) is None]
-    if leases.is_live(leases.lease_path(run, leases.CHOOSER)):
+    if leases.is_chooser_live(run):
         logger.info("waiting for the evaluator that chooses the result")
-    leases.wait_for_chooser(run, names, is_scored)
+    if leases.wait_for_chooser(run, names, is_scored):
+        checkpoint.choose_best(run)  # another evaluator may have scored one since the last choice
     found = leases.chosen(run)
     if not found:
         return None
