@@ -131,8 +131,11 @@ class CutList:
             if not self.no_speech:
                 reasons["with an empty text (data.no_speech true learns silence from it)"] = text_bytes == 0
             reasons |= {reason: mask & (text_bytes >= 0) for reason, mask in self.language_faults(labels).items()}
-        too_long = [find_too_long(index, labels, self.source) for index in self.indexes]
-        return reasons | {f"over {labels.max_tokens} tokens": np.concatenate(too_long)}
+        return reasons | {f"over {labels.max_tokens} tokens": self.too_long(labels)}
+
+    def too_long(self, labels: Texts, limit: int | None = None) -> np.ndarray:
+        """Return the cuts whose text does not fit the decoder, or has more tokens than a limit (N,)."""
+        return np.concatenate([find_too_long(index, labels, self.source, limit) for index in self.indexes])
 
     def language_faults(self, labels: Texts) -> dict[str, np.ndarray]:
         """Return the cuts whose language has no token in the model, by reason (N,)."""
@@ -165,8 +168,7 @@ class CutList:
         """
         if max_tokens is None:
             return
-        too_long = np.concatenate([find_too_long(index, labels, self.source, max_tokens) for index in self.indexes])
-        self.kept = self.kept[~too_long[self.kept]]
+        self.kept = self.kept[~self.too_long(labels, max_tokens)[self.kept]]
         if not len(self.kept):
             raise ConfigError(f"data.max_tokens {max_tokens} leaves no cut; raise it")
 

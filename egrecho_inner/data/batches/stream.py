@@ -10,6 +10,7 @@ is no last step: `train.max_steps` ends a run, and a process that is through wit
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from lhotse.cut import Cut
 
-from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.cut_list import TEXTS, CutList
+from egrecho_inner.data.batches.inputs import Texts
 from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.data.batches.plan import JITTER, Batch, cut_batches
 from egrecho_inner.data.cuts.index import check_unique_over
@@ -27,12 +29,16 @@ from egrecho_inner.data.sources.shard_index import ShardIndex, ShardReader
 from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.text.constants import WINDOW_SECONDS
 
+logger = logging.getLogger(__name__)
+
 TOGETHER = 10_000
 """Cuts that batches are made of at a time: enough to find some of like length, few enough to be in few files."""
 OPEN_SHARDS = 48
 """Whose lines a process holds, about 1 MB each: those of some blocks, since workers are ahead of each other."""
 EVEN = 8
 """Blocks for each process from which on they are dealt out as they are, without dividing them to be even."""
+COUNTED = 100_000
+"""Cuts whose lines a start reads at most to count the tokens of long texts: about 20 s."""
 
 
 class CutStream(CutList):
@@ -57,6 +63,19 @@ class CutStream(CutList):
         while len(self.readers) > OPEN_SHARDS:
             del self.readers[next(iter(self.readers))]
         return reader[where - int(self.starts[part])]
+
+    def too_long(self, labels: Texts, limit: int | None = None) -> np.ndarray:
+        """Return the cuts whose text does not fit the decoder, or has more tokens than a limit (N,).
+
+        Of a large stream none: to count tokens all its lines would be read at the first start, over half an hour for
+        ten million windows. The loader leaves a text that does not fit out when it comes to it, counted as a skip.
+        """
+        name = f"{TEXTS[self.source]}_bytes"
+        lines = sum(len(index) for index in self.indexes if (getattr(index, name) > labels.always_fits).any())
+        if limit is None and lines > COUNTED:
+            logger.info("texts of over %d tokens are left out when they are read, not before", labels.max_tokens)
+            return np.zeros(int(self.starts[-1]), dtype=bool)
+        return super().too_long(labels, limit)
 
     @property
     def digest(self) -> str:

@@ -23,7 +23,7 @@ from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.inputs import Inputs, Texts
 from egrecho_inner.data.batches.options import TargetOptions
 from egrecho_inner.data.batches.teacher_tokens import Choice, LogitCache, lay_out
-from egrecho_inner.data.batches.tensors import CutBatches
+from egrecho_inner.data.batches.tensors import CutBatches, check_fits
 from egrecho_inner.data.cuts.fields import Transcript, reference_of, transcript_of
 from egrecho_inner.errors import DataError
 from egrecho_inner.text.constants import IGNORED
@@ -130,7 +130,10 @@ def played(transcript: Transcript, speed: float) -> Transcript:
     """Return a transcript with the times it has when its audio is played at another speed."""
     if speed == 1.0:
         return transcript
-    segments = tuple(Segment(each.start / speed, each.end / speed, each.text) for each in transcript.segments)
+    segments = tuple(
+        Segment(each.start / speed, None if each.end is None else each.end / speed, each.text)
+        for each in transcript.segments  # of one that is cut only the start is known
+    )
     return replace(transcript, segments=segments)
 
 
@@ -154,10 +157,7 @@ def encode(transcript: Transcript, labels: Texts, timestamps: bool, previous: bo
         transcript.segments if timestamps else (),
         transcript.previous if previous else None,
     )
-    if len(found.inputs) > labels.max_tokens:
-        raise DataError(
-            f"cut {cut_id}: {len(found.inputs)} tokens, the decoder has {labels.max_tokens} positions; leave it out"
-        )
+    check_fits(found, labels, cut_id)
     if transcript.truncated:  # a text that breaks off is never taught to be complete: no end, and no end time
         unknown = 2 if timestamps and transcript.segments else 1
         return Labels(found.inputs, found.targets[:-unknown] + [IGNORED] * unknown)

@@ -103,13 +103,30 @@ class CutBatches(Dataset[LoadedBatch]):
         )
 
     def label(self, cut: Cut, epoch: int) -> Labels:
-        """Return inputs and targets of a cut's text; the same in every epoch here."""
+        """Return inputs and targets of a cut's text; the same in every epoch here.
+
+        Raises:
+            DataError: There is no text, or the tokens do not fit the decoder.
+        """
         transcript = reference_of(cut)
-        return self.labels.encode(transcript.text, transcript.language)
+        return check_fits(self.labels.encode(transcript.text, transcript.language), self.labels, cut.id)
 
     def pad_labels(self, labels: list[Labels]) -> dict[str, torch.Tensor]:
         """Pad inputs and targets of the texts into one batch."""
         return {name: torch.tensor(rows) for name, rows in self.labels.pad(labels).items()}
+
+
+def check_fits(found: Labels, labels: Texts, cut_id: str) -> Labels:
+    """Return the labels of a cut if the decoder has a position for each token.
+
+    Raises:
+        DataError: It has not.
+    """
+    if len(found.inputs) > labels.max_tokens:
+        raise DataError(
+            f"cut {cut_id}: {len(found.inputs)} tokens, the decoder has {labels.max_tokens} positions; leave it out"
+        )
+    return found
 
 
 def naming(cut_id: str, error: DataError) -> str:

@@ -11,9 +11,11 @@ from tiny import speech_cuts, tiny_processor
 
 from egrecho_inner.data.batches import stream as stream_module
 from egrecho_inner.data.batches.cut_list import CutList
+from egrecho_inner.data.batches.log_mel import LogMel
 from egrecho_inner.data.batches.options import BatchOptions
+from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.stream import CutStream, StreamPlan
-from egrecho_inner.data.batches.tensors import PlanSampler
+from egrecho_inner.data.batches.tensors import CutBatches, PlanSampler
 from egrecho_inner.data.sources import shard_index
 from egrecho_inner.errors import ConfigError, DataError, ModelError
 from egrecho_inner.text.labels import LabelEncoder
@@ -222,6 +224,26 @@ def test_texts_that_do_not_fit_are_not_read(tmp_path: Path) -> None:
     stream.keep_trainable(LabelEncoder(tiny_processor().tokenizer, "en"), max_skip_ratio=0.5)
     assert stream.left_out == {"over 448 tokens": 2}
     assert sorted(stream[place].id for place in range(len(stream))) == [rows[n]["id"] for n in (0, 1, 3, 5)]
+
+
+def test_a_large_stream_is_not_read_for_its_long_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # counting their tokens read every line at the first start: 34 minutes for ten million windows
+    manifest = speech_cuts(tmp_path, n=4)
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows[1]["supervisions"][0]["text"] = "word " * 200  # 1,000 bytes
+    rows[2]["supervisions"][0]["text"] = "ự" * 200
+    manifest.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    to_shar(str(manifest), str(tmp_path / "shar"), shard_size=2)
+    monkeypatch.setattr(stream_module, "COUNTED", 3)
+    stream, labels = CutStream([str(tmp_path / "shar")]), LabelEncoder(tiny_processor().tokenizer, "en")
+    monkeypatch.setattr(shard_index.ShardIndex, "select", lambda *_: pytest.fail("lines were read"))
+    stream.keep_trainable(labels, max_skip_ratio=0.0)
+    assert len(stream) == 4 and not stream.left_out
+    batches = CutBatches(stream, labels, LogMel(tiny_processor().feature_extractor.feature_size))
+    made = batches[Batch(0, np.arange(4), False)]
+    assert made.ids == [rows[0]["id"], rows[3]["id"]]
+    assert [name for name, _ in made.skipped] == [rows[1]["id"], rows[2]["id"]]
+    assert "the decoder has 448 positions" in made.skipped[0][1]
 
 
 def test_ids_are_unique_over_folders(shar: Path, tmp_path: Path) -> None:

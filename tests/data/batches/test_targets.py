@@ -13,10 +13,11 @@ from egrecho_inner.data.audio.augment import Augmenter
 from egrecho_inner.data.batches.log_mel import LogMel
 from egrecho_inner.data.batches.options import AugmentOptions, SpeedOptions, TargetOptions
 from egrecho_inner.data.batches.plan import Batch
-from egrecho_inner.data.batches.targets import TargetBatches, choose
+from egrecho_inner.data.batches.targets import TargetBatches, choose, played
+from egrecho_inner.data.cuts.fields import Transcript
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.constants import IGNORED, MAX_TOKENS
-from egrecho_inner.text.labels import LabelEncoder, Labels
+from egrecho_inner.text.labels import LabelEncoder, Labels, Segment
 
 TEACHER = {
     "text": "won too",
@@ -145,6 +146,12 @@ def test_no_choice_makes_more_tokens_than_the_decoder_has_places(tmp_path: Path,
         assert made.inputs.count(labels.id("<|startofprev|>")) <= 1
     with pytest.raises(DataError, match="448"):
         label(cut_of(tmp_path, segments=[[0, 1, "a" * 460]]), labels, options)
+
+
+def test_a_part_without_an_end_is_played_at_another_speed() -> None:
+    parts = (Segment(2.0, 4.0, "a"), Segment(4.0, None, "b"))
+    made = played(Transcript("a b", "en", segments=parts), 2.0)
+    assert made.segments == (Segment(1.0, 2.0, "a"), Segment(2.0, None, "b"))
 
 
 def test_the_true_transcript_stands_beside(tmp_path: Path, labels: LabelEncoder) -> None:
