@@ -44,6 +44,8 @@ def number(query: QueryParams, name: str, default: int | None, low: int, high: i
     return int(value)
 
 
-async def threaded(function: Callable[..., Result], *arguments: object) -> Result:
-    """Call what blocks in a thread."""
-    return await anyio.to_thread.run_sync(lambda: function(*arguments))
+async def threaded(
+    function: Callable[..., Result], *arguments: object, limiter: anyio.CapacityLimiter | None = None
+) -> Result:
+    """Call what blocks in a thread; `limiter` bounds how many calls of its kind run at a time."""
+    return await anyio.to_thread.run_sync(lambda: function(*arguments), limiter=limiter)

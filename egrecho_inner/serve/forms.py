@@ -100,7 +100,7 @@ def read_form(fields: dict[str, str], settings: Settings, defaults: dict[str, st
         legal = f"; fields are {', '.join(JobForm.model_fields)}" if first["type"] == "extra_forbidden" else ""
         code = "missing_field" if first["type"] == "missing" else "bad_field"
         raise Refusal(
-            422, code, f"{name[:60]}: {first['msg']}{legal}", {"X-Field": re.sub(r"\W", "", name)[:40]}
+            422, code, f"{name[:60]}: {first['msg']}{legal}", {"X-Field": re.sub(r"\W", "", name, flags=re.ASCII)[:40]}
         ) from error
     if form.base_model_name not in settings.models:
         names = ", ".join(settings.models)

@@ -3,9 +3,11 @@
 Plain ASGI, so that streams are not touched. The page and its parts need no token; everything else does if any does.
 """
 
+import errno
 import json
 import logging
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any
@@ -78,7 +80,11 @@ class Guard:
             await self.app(scope, receive, send_on)
         except Refusal as refusal:
             await answer(send_on, refusal.status, refusal.code, str(refusal), refusal.headers)
-        except Exception:
+        except Exception as error:
+            if is_full(error) and not status:
+                logger.warning("%s %r: the disk is full: %s", method, path[:200], error)
+                await answer(send_on, 507, "disk_full", "the server's disk is full; try again later", {})
+                return
             name = secrets.token_hex(6)
             logger.exception("fault %s at %s %r", name, method, path[:200])
             if status:
@@ -96,6 +102,13 @@ class Guard:
         if self.gate.needed and (ticket := self.gate.ticket(headers, scope["method"], path)):
             return ticket
         return self.gate.token(headers, address)
+
+
+def is_full(error: Exception) -> bool:
+    """Tell whether an exception means that nothing more can be written."""
+    if isinstance(error, sqlite3.Error):
+        return "disk is full" in str(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_WRITE"
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 async def answer(send: App, status: int, code: str, message: str, headers: dict[str, str]) -> None:

@@ -37,6 +37,8 @@ class Limits(Options, group="limits"):
     """Jobs waiting, of all clients."""
     jobs_per_owner: PositiveInt = 50
     """Jobs waiting or running, of one client."""
+    datasets_per_owner: PositiveInt = 50
+    """Data sets that one client put together and has not deleted."""
     disk_floor_gb: PositiveFloat = 2.0
     """Free disk under which nothing new is accepted."""
     idle_seconds: PositiveFloat = 30.0

@@ -35,7 +35,10 @@ async def board(request: Request, id: str, path: str) -> Response:
     if not port:
         raise Refusal(404, "no_tensorboard", "TensorBoard runs while the job does; see /v1/jobs/ID/metrics")
     client: httpx.AsyncClient = request.app.state.client
-    address = httpx.URL(f"http://127.0.0.1:{port}{request.url.path}", query=request.url.query.encode())
+    try:
+        address = httpx.URL(f"http://127.0.0.1:{port}{request.url.path}", query=request.url.query.encode())
+    except httpx.InvalidURL as error:
+        raise Refusal(404, "no_part", "TensorBoard has no such part") from error
     headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
     try:
         found = await client.send(client.build_request("GET", address, headers=headers), stream=True)

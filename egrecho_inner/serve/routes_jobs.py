@@ -1,6 +1,7 @@
 """Jobs under /v1: make, list, watch, stop, continue, delete; what they learned, and the model."""
 
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,9 @@ from egrecho_inner.serve.views import job_view
 router = APIRouter(prefix="/v1", tags=["jobs"])
 LOG_BYTES = 1_000_000
 WATCH_SECONDS = 0.5
+EVENT_ID = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
+WAITING = 8
+"""Recordings that may wait to be transcribed."""
 
 
 async def find(request: Request, id: str, role: str = "read") -> tuple[Service, Job]:
@@ -44,7 +48,9 @@ async def create(request: Request) -> Response:
             raise Refusal(422, "missing_field", "data or dataset: give a file as data, or the id of a data set")
         asked = read_form(form.fields, service.settings)
         key = request.headers.get("idempotency-key")
-        job = await threaded(service.create, token, asked, form.file, form.sha256, dataset, key)
+        job = await threaded(
+            service.create, token, asked, form.file, form.sha256, dataset, key, limiter=service.unpacking
+        )
     finally:
         if form.file is not None:
             form.file.unlink(missing_ok=True)
@@ -131,7 +137,7 @@ async def events(request: Request, id: str) -> EventSourceResponse:
 
 async def watch(service: Service, job: Job, last: str) -> AsyncIterator[dict[str, Any]]:
     """Yield what is new in a job's files until it has ended; the id of an event is how much was sent before it."""
-    seen = [int(part) for part in last.split(".")] if last.replace(".", "", 1).isdigit() and "." in last else [0, 0]
+    seen = [int(part) for part in last.split(".")] if EVENT_ID.fullmatch(last) else [0, 0]
     folder, shown = service.folder(job), None
     while job is not None and job.state != "deleted":
         happened = await threaded(read_events, folder.events, seen[0])
@@ -180,12 +186,14 @@ async def compare(request: Request, id: str) -> Response:
 async def transcribe(request: Request, id: str) -> Response:
     """Transcribe the audio that is the request's body with the base and with the tuned model."""
     service, job = await find(request, id, "write")
+    if service.transcribing.statistics().tasks_waiting >= WAITING:
+        raise Refusal(503, "busy", "others are being transcribed; try again", {"Retry-After": "10"})
     place = service.incoming()
     place.mkdir(mode=0o700)
     try:
         await save_body(request, place / "audio", service.settings.limits)
         path = await threaded(name_audio, place / "audio")
-        return JSONResponse(await threaded(service.transcribe, job, path))
+        return JSONResponse(await threaded(service.transcribe, job, path, limiter=service.transcribing))
     finally:
         await threaded(shutil.rmtree, place, True)
 

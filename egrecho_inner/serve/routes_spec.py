@@ -26,7 +26,7 @@ async def training(request: Request) -> Response:
             raise Refusal(400, "missing_field", "data is missing: -F data=@data.tar.gz")
         asked = read_as_specified(form.fields, service.settings)
         key = request.headers.get("idempotency-key")
-        job = await threaded(service.create, token, asked, form.file, form.sha256, None, key)
+        job = await threaded(service.create, token, asked, form.file, form.sha256, None, key, limiter=service.unpacking)
     finally:
         if form.file is not None:
             form.file.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ job gets the answer of a job that does not exist. Paths come from ids that this 
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import threading
@@ -13,9 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter
+
 from egrecho_inner.data.sources.folder import AUDIO
-from egrecho_inner.serve.archive import ArchiveError, Taker, unpack
+from egrecho_inner.serve.archive import ArchiveError, unpack
 from egrecho_inner.serve.auth import Gate, Refusal, Token
+from egrecho_inner.serve.datasets import FILES, ID, Datasets, missing
 from egrecho_inner.serve.dispatcher import Dispatcher
 from egrecho_inner.serve.engines.base import Engine
 from egrecho_inner.serve.forms import JobForm
@@ -25,7 +29,6 @@ from egrecho_inner.serve.options import Settings
 from egrecho_inner.serve.store import RUNNING, Job, QueueFull, Store, new_id
 from egrecho_inner.serve.transcriber import TranscriberProcess
 
-ID = re.compile(r"[0-9a-f]{32}")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -45,13 +48,16 @@ class Service:
         self.dispatcher = Dispatcher(settings, self.store, engines)
         self.digests: dict[str, tuple[tuple, str]] = {}
         self.adding = threading.Lock()
-        self.transcriber = TranscriberProcess()
+        self.datasets, self.transcriber = Datasets(settings), TranscriberProcess()
+        self.unpacking, self.transcribing = CapacityLimiter(os.cpu_count() or 1), CapacityLimiter(1)
+        """What takes long waits here, and leaves the threads to what does not."""
 
     def start(self) -> None:
         """Clear up after a kill, and begin to work."""
         for left in (self.settings.work / "incoming").iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         self.dispatcher.sweep()
+        self.datasets.sweep()
         self.dispatcher.start()
 
     def stop(self) -> None:
@@ -114,7 +120,7 @@ class Service:
         folder.path.mkdir(mode=0o700)
         try:
             if dataset is not None:
-                shutil.copytree(self.dataset(token, dataset) / "files", folder.data)
+                copy(self.datasets.find(token, dataset) / FILES, folder.data)
             else:
                 unpack(archive, folder.data, self.settings.limits)
             self.check(folder.data, form)
@@ -180,14 +186,17 @@ class Service:
         """Queue a cancelled or failed job again; it continues from its last checkpoint.
 
         Raises:
-            Refusal: 409 if it waits, runs or has succeeded.
+            Refusal: 409 if it waits, runs or has succeeded; 429 if too many wait.
         """
-        folder = self.folder(job)
+        folder, limits = self.folder(job), self.settings.limits
         if job.state in ("cancelled", "failed"):
             folder.cancel.unlink(missing_ok=True)
             folder.result.unlink(missing_ok=True)
-        if not self.store.update(job.id, ["cancelled", "failed", "interrupted"], state="queued", cancel=0, attempt=0,
-                                 error={}, ended=None):  # fmt: skip
+        try:
+            done = self.store.requeue(job, limits.queue, limits.jobs_per_owner)
+        except QueueFull as error:
+            raise translate(error) from error
+        if not done:
             raise Refusal(409, "not_resumable", f"the job is {self.store.get(job.id).state}")
         self.dispatcher.wake.set()
         return self.store.get(job.id)
@@ -222,48 +231,6 @@ class Service:
             self.digests[str(path)] = (stamp, digest(path))
         return self.digests[str(path)][1]
 
-    def new_dataset(self, token: Token) -> str:
-        """Make an empty data set and return its id."""
-        id = new_id()
-        (self.settings.datasets / id / "files").mkdir(parents=True, mode=0o700)
-        (self.settings.datasets / id / "owner.json").write_text(json.dumps({"owner": token.name}), encoding="utf-8")
-        return id
-
-    def dataset(self, token: Token, id: str) -> Path:
-        """Return the folder of a data set that a token may see.
-
-        Raises:
-            Refusal: 404.
-        """
-        path = self.settings.datasets / id
-        try:
-            owner = json.loads((path / "owner.json").read_text(encoding="utf-8"))["owner"] if ID.fullmatch(id) else None
-        except (OSError, ValueError):
-            owner = None
-        if owner is None or (owner != token.name and not token.may("admin")):
-            raise Refusal(404, "unknown_dataset", "there is no such data set")
-        return path
-
-    def put_file(self, folder: Path, name: str, source: Path) -> None:
-        """Put one file into a data set, in place of one of the same name.
-
-        Raises:
-            Refusal: 413, 422.
-        """
-        files = folder / "files"
-        if sum(1 for _ in files.iterdir()) >= self.settings.limits.files:
-            raise Refusal(413, "too_many_files", f"more than {self.settings.limits.files:,} files")
-        taken = files.parent / f"taken-{new_id()}"
-        taken.mkdir(mode=0o700)
-        try:
-            with open(source, "rb") as content:
-                path = Taker(taken, self.settings.limits).take(name, content)
-            path.replace(files / path.name)
-        except ArchiveError as error:
-            raise Refusal(error.status, error.code, str(error)) from error
-        finally:
-            shutil.rmtree(taken, ignore_errors=True)
-
     def transcribe(self, job: Job, audio: Path) -> dict[str, str]:
         """Transcribe a recording with the base and with the tuned model.
 
@@ -289,6 +256,20 @@ class Service:
         return found[uid]
 
 
+def copy(files: Path, to: Path) -> None:
+    """Copy the files of a data set.
+
+    Raises:
+        Refusal: 404, it was deleted meanwhile.
+    """
+    try:
+        shutil.copytree(files, to)
+    except (FileNotFoundError, shutil.Error) as error:
+        if files.is_dir():
+            raise
+        raise missing() from error
+
+
 def translate(error: BaseException) -> BaseException:
     """Turn what goes wrong with an upload into an answer."""
     if isinstance(error, ArchiveError):
@@ -296,6 +277,4 @@ def translate(error: BaseException) -> BaseException:
     if isinstance(error, QueueFull):
         whose = "you have" if error.args == ("owner",) else "there are"
         return Refusal(429, "queue_full", f"{whose} too many jobs waiting; come back later", {"Retry-After": "60"})
-    if isinstance(error, OSError) and error.errno in (28, 122):
-        return Refusal(507, "disk_full", "the server's disk is full; try again later")
     return error

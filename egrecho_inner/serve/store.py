@@ -138,15 +138,8 @@ class Store:
         Raises:
             QueueFull: Too many are waiting, of all or of this owner.
         """
-        waiting = f"state IN ('queued', 'interrupted', {quoted(RUNNING)})"
         with self.change() as connection:
-            count = connection.execute(
-                f"SELECT count(*), sum(owner = ?) FROM jobs WHERE {waiting}", (owner,)
-            ).fetchone()
-            if count[0] >= queue:
-                raise QueueFull("queue")
-            if (count[1] or 0) >= per_owner:
-                raise QueueFull("owner")
+            check_queue(connection, owner, queue, per_owner)
             number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM jobs").fetchone()[0]
             row = {
                 "id": id or new_id(), "number": number, "owner": owner, "state": "queued",
@@ -218,6 +211,21 @@ class Store:
             )
             return done.rowcount == 1
 
+    def requeue(self, job: Job, queue: int, per_owner: int) -> bool:
+        """Let a job that ended without success wait again; return whether it was one.
+
+        Raises:
+            QueueFull: Too many are waiting, of all or of its owner.
+        """
+        with self.change() as connection:
+            check_queue(connection, job.owner, queue, per_owner)
+            done = connection.execute(
+                "UPDATE jobs SET state = 'queued', cancel = 0, attempt = 0, error = '{}', ended = NULL"
+                " WHERE id = ? AND state IN ('cancelled', 'failed', 'interrupted')",
+                (job.id,),
+            )
+            return done.rowcount == 1
+
     def forget(self, id: str) -> bool:
         """Turn a job that does not run into a tombstone: its id stays, what it knew goes."""
         gone = {"options": {}, "result": {}, "error": {}}
@@ -229,6 +237,20 @@ class Store:
         """Return the jobs that a condition names."""
         rows = self.connection().execute(f"SELECT {', '.join(COLUMNS)} FROM jobs WHERE {where}", tuple(values))
         return [to_job(row) for row in rows]
+
+
+def check_queue(connection: sqlite3.Connection, owner: str, queue: int, per_owner: int) -> None:
+    """Refuse a job more than may wait or run.
+
+    Raises:
+        QueueFull: Too many are waiting, of all or of this owner.
+    """
+    waiting = f"state IN ('queued', 'interrupted', {quoted(RUNNING)})"
+    count = connection.execute(f"SELECT count(*), sum(owner = ?) FROM jobs WHERE {waiting}", (owner,)).fetchone()
+    if count[0] >= queue:
+        raise QueueFull("queue")
+    if (count[1] or 0) >= per_owner:
+        raise QueueFull("owner")
 
 
 def to_job(row: sqlite3.Row) -> Job:

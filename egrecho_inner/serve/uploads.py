@@ -6,14 +6,13 @@ while they arrive; the file goes straight to where it is needed, never through m
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
@@ -101,22 +100,17 @@ async def receive_form(request: Request, place: Path, limits: Limits) -> Form:
         raise Refusal(400, "bad_form", "send multipart/form-data: curl -F base_model_name=... -F data=@data.tar.gz")
     check_room(place.parent, limits)
     receiver = Receiver(place, limits)
-    parser = MultipartParser(boundary, receiver.callbacks())
     try:
+        parser = MultipartParser(boundary, receiver.callbacks())
         async for block in body(request, limits, limits.upload_mb * 1e6):
             parser.write(block)
             if len(receiver.waiting) >= BUFFER:
                 await asyncio.to_thread(receiver.flush)
         parser.finalize()
         await asyncio.to_thread(receiver.close)
-    except (MultipartParseError, UnicodeDecodeError) as error:
+    except (FormParserError, UnicodeDecodeError) as error:
         receiver.discard()
         raise Refusal(400, "bad_form", "the form does not read") from error
-    except OSError as error:
-        receiver.discard()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Refusal(507, "disk_full", "the server's disk is full; try again later") from error
-        raise
     except BaseException:
         receiver.discard()
         raise
