@@ -19,7 +19,7 @@ from egrecho_inner.runtime.ledger import Ledger
 from egrecho_inner.runtime.passes import Pass, make_key, watched
 
 SHARD_SIZE = 20  # pairs: a kill costs some minutes of decoding at most
-VERSION = 1  # changes when the same files would give other documents
+VERSION = 2  # changes when the same files would give other documents
 
 
 def import_web(

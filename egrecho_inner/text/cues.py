@@ -5,12 +5,13 @@ In: the cues that `text/subtitles.py` reads. Out: cues and counts. Times are sec
 
 import html
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-CLEANING = "web-1"
+CLEANING = "web-2"
 """Name and version of what `clean` does, stored beside every text that went through it."""
 
 SHORTEST = 0.015
@@ -31,7 +32,7 @@ class Cue:
         return 0.0 if self.start is None or self.end is None else self.end - self.start
 
 
-MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 """Tags such as <i>, <c.color>, <v Name>, times inside a cue <00:01.000>, and SubStation's {\\an8}."""
 
 
@@ -81,26 +82,39 @@ def drop_repeated(cues: list[Cue], counts: Counter[str]) -> list[Cue]:
 def unroll(cues: list[Cue], counts: Counter[str]) -> list[Cue]:
     """Undo roll-up captions: remove from each cue the lines that the cue before it has shown already.
 
-    Live captions scroll: "a", "a / b", "b / c". Only lines of more than one word count, and only when the cues touch,
-    so that a repeated refrain stays.
+    Live captions scroll: "a", "a / b", "b / c". Lines of one word count only where others of the document scroll, and
+    any only when the cues touch, so that a repeated refrain stays.
     """
     kept: list[Cue] = []
     shown: list[str] = []
     until = 0.0
+    scrolls = any(scrolled(one, other, False) for one, other in pairwise(cues))
     for cue in cues:
         lines = [line.strip() for line in cue.text.split("\n") if line.strip()]
-        fresh = lines
-        if shown and cue.start - until < 0.5:
-            size = next((n for n in range(min(len(lines), len(shown)), 0, -1) if shown[-n:] == lines[:n]), 0)
-            if size and any(" " in line for line in lines[:size]):
-                fresh = lines[size:]
-                counts["roll-up line"] += size
+        size = scrolled(Cue(0.0, until, "\n".join(shown)), cue, scrolls)
+        fresh = lines[size:]
+        counts.update({"roll-up line": size} if size else {})
         shown, until = lines, cue.end
         if fresh:
             kept.append(replace(cue, text="\n".join(fresh)))
         elif kept:
             kept[-1] = replace(kept[-1], end=max(kept[-1].end, cue.end))
     return kept
+
+
+def scrolled(before: Cue, cue: Cue, single: bool) -> int:
+    """Return how many lines at the beginning of a cue are those at the end of the one before it.
+
+    Args:
+        before: A cue.
+        cue: The next one.
+        single: Count lines of one word, too.
+    """
+    shown, lines = ([line.strip() for line in each.text.split("\n") if line.strip()] for each in (before, cue))
+    if not shown or cue.start - before.end >= 0.5:
+        return 0
+    size = next((n for n in range(min(len(lines), len(shown)), 0, -1) if shown[-n:] == lines[:n]), 0)
+    return size if single or any(" " in line for line in lines[:size]) else 0
 
 
 def cut_overlaps(cues: list[Cue], counts: Counter[str]) -> list[Cue]:
@@ -118,8 +132,9 @@ def cut_overlaps(cues: list[Cue], counts: Counter[str]) -> list[Cue]:
     return kept
 
 
-NOISE = re.compile(r"[\[［【][^\]］】]*[\]］】]|\([^()]*\)|（[^（）]*）|\*\w[^*\n]{0,40}\w\*")
-MUSIC = re.compile(r"[♩♪♫♬♭♮♯🎵🎶]+")
+NOISE = re.compile(r"[\[［【][^\]］】]{0,200}[\]］】]|\([^()]*\)|（[^（）]*）|\*\w[^*\n]{0,40}\w\*")
+"""Sounds in brackets, also over two lines; bounded, as a file may be nothing but opening brackets."""
+MUSIC = re.compile(r"[♩♪♫♬♭♮♯🎵🎶]+|(?<!\S)#+(?!\S)")
 SPEAKER = re.compile(
     r"^\s*(?:>>+\s*|[-–—]\s+)*"  # >> or a dash: another speaker
     r"(?:[A-Z][\w.'’]*(?:\s+[A-Z\d][\w.'’]*){0,3}\s*:\s+)?"  # JOHN:  Mr. Smith:  Speaker 2:
@@ -130,18 +145,33 @@ SPEAKER = re.compile(
 def clean(text: str) -> tuple[str, Counter[str]]:
     """Remove from a cue what nobody speaks: sounds in brackets, notes, speaker names; return it and what was removed.
 
-    The rules are versioned by CLEANING. A line between notes is sung; its words stay, as they are in the audio.
+    The rules are versioned by CLEANING. A line between notes is sung; its words stay, as they are in the audio. What
+    has neither letter nor digit is nothing.
     """
     counts: Counter[str] = Counter()
+    without, counts["sound in brackets"] = NOISE.subn(" ", visible(plain(text)))
+    without, counts["musical note"] = MUSIC.subn(" ", without)
     lines = []
-    for line in plain(text).split("\n"):
-        without, found = NOISE.subn(" ", line)
-        counts["sound in brackets"] += found
-        without, found = MUSIC.subn(" ", without)
-        counts["musical note"] += found
-        label = SPEAKER.match(without)
+    for line in without.split("\n"):
+        label = SPEAKER.match(line)
         if label and label.end() and label[0].strip():
             counts["speaker label"] += 1
-            without = without[label.end() :]
-        lines.append(without)
-    return " ".join(" ".join(lines).split()), +counts
+            line = line[label.end() :]
+        lines.append(line)
+    left = " ".join(" ".join(lines).split())
+    if left and not any(map(str.isalnum, left)):
+        counts["punctuation alone"] += 1
+        left = ""
+    return left, +counts
+
+
+def visible(text: str) -> str:
+    """Remove what no reader sees: control characters, marks of direction, soft hyphens; joiners of letters stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    kept = (each if each in JOINED or unicodedata.category(each) not in ("Cc", "Cf") else "" for each in text)
+    return "".join(kept)
+
+
+JOINED = "\n\t\u200c\u200d"
+"""Line breaks, tabulators, and the joiners of Persian and Indic letters."""

@@ -7,9 +7,10 @@ Pure functions; `text/cues.py` repairs what is wrong with the cues, `data/source
 """
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from egrecho_inner.errors import DataError, extra_missing
@@ -26,7 +27,14 @@ def parse(content: str, kind: str) -> list[Cue]:
     Raises:
         DataError: The content is not of that kind, with the line or the reason.
     """
-    return PARSERS[kind](content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+    try:
+        cues = PARSERS[kind](content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        # a file of the web may hold anything where a number, a text or a list is expected
+        raise DataError(f"the {kind} file does not read: {type(error).__name__}: {str(error)[:100]}") from error
+    if odd := next((cue for cue in cues if not all(math.isfinite(each or 0) for each in (cue.start, cue.end))), None):
+        raise DataError(f"a cue from {odd.start} to {odd.end} s; expected numbers")
+    return cues
 
 
 def kind_of(name: str, content: str) -> str:
@@ -46,7 +54,9 @@ def kind_of(name: str, content: str) -> str:
         return "json3"
     if head.startswith("{") and '"segments"' in content:
         return "whisper"
-    if re.match(r"(\d+\s*\n)?\s*\d+:\d\d:\d\d[,.]\d+\s*-->", head):
+    if re.match(r"<(!doctype\s+)?html", head, re.IGNORECASE):
+        raise DataError(f"{name}: a web page, no subtitles")
+    if re.search(r"^\s*\d+:\d\d:\d\d[,.]\d+\s*-->", head, re.MULTILINE):
         return "srt"
     ending = name.rsplit(".", 1)[-1].lower()
     if ending not in ENDINGS:
@@ -55,7 +65,10 @@ def kind_of(name: str, content: str) -> str:
 
 
 ENDINGS = {"vtt": "vtt", "srt": "srt", "ttml": "ttml", "dfxp": "ttml", "ass": "ass", "ssa": "ass", "txt": "txt"}
-ARROW = re.compile(r"^\s*((?:\d+:)?\d+:\d+(?:[.,]\d+)?)\s*-->\s*((?:\d+:)?\d+:\d+(?:[.,]\d+)?)(?:\s.*)?$")
+TIME, POINTS = r"((?:\d+:)?\d+:\d+(?:[.,]\d+)?)", r"(?:[-–—]+>|→)"
+ARROW = re.compile(rf"^\s*{TIME}\s*{POINTS}\s*{TIME}(?:\s.*)?$")
+LIKE_ARROW = re.compile(rf"^\s*-?\d+\s*:[\d:.,\s]*{POINTS}")
+"""A line that is to be one, as it begins with a time; other arrows are text."""
 
 
 def parse_timed_blocks(content: str) -> list[Cue]:
@@ -65,18 +78,41 @@ def parse_timed_blocks(content: str) -> list[Cue]:
     REGION blocks and cue numbers are not text. A blank line inside a cue, which some tools write, does not end it.
     """
     lines = content.split("\n")
-    arrows = [number for number, line in enumerate(lines) if "-->" in line]
+    arrows = [number for number, line in enumerate(lines) if LIKE_ARROW.match(line)]
+    if not arrows and content.strip() and not content.lstrip().startswith("WEBVTT"):
+        raise DataError("no line is 'START --> END'")
     cues = []
-    for place, (number, following) in enumerate(pairwise([*arrows, len(lines)])):
+    for number, following in pairwise([*arrows, len(lines)]):
         found = ARROW.match(lines[number])
+        if not found and not "".join(lines[number + 1 :]).strip():
+            break  # the file breaks off in this line
         if not found:
             raise DataError(f"line {number + 1}: '{lines[number].strip()[:60]}' is not 'START --> END'")
-        body = lines[number + 1 : following]
-        if place + 1 < len(arrows) and len(body) > 1 and not body[-2].strip():
-            body = body[:-1]  # the number or name of the next cue
+        body = without_next(lines[number + 1 : following], lines[number - 1] if number else "", following < len(lines))
         text = [line for block in blocks_of(body) for line in block]
         cues.append(Cue(seconds(found[1]), seconds(found[2]), "\n".join(plain(line) for line in text).strip()))
     return cues
+
+
+def without_next(body: list[str], own: str, more: bool) -> list[str]:
+    """Return the lines below an arrow without those of the next cue: its name or number, and the start of its time.
+
+    Args:
+        body: Up to the next arrow, or the end of the file.
+        own: The line above the arrow.
+        more: Whether another arrow follows; a file may also break off in the lines of a cue.
+    """
+    if more and len(body) > 1 and not body[-2].strip():
+        return body[:-1]
+    number = str(int(own) + 1) if re.fullmatch(r"\s*\d{1,9}\s*", own) else None
+    if more:  # a number without the empty line before it
+        return body[:-1] if body and body[-1].strip() == number else body
+    kept = [line.strip() for line in body]
+    while kept and not kept[-1]:
+        kept.pop()
+    torn = 2 if len(kept) > 1 and re.fullmatch(r"[\d:.,\s-]+", kept[-1]) and kept[-2] == number else 1
+    is_next = len(kept) > torn and kept[-torn] == number and not kept[-torn - 1]
+    return kept[:-torn] if is_next else body
 
 
 def blocks_of(lines: list[str]) -> list[list[str]]:
@@ -108,11 +144,11 @@ def parse_ttml(content: str) -> list[Cue]:
     except ElementTree.ParseError as error:
         raise DataError(f"the XML does not read: {error}") from error
     rates = {name.rsplit("}", 1)[-1]: value for name, value in root.attrib.items()}
-    frames, ticks = float(rates.get("frameRate", 30)), float(rates.get("tickRate", 1))
+    up, down = (rates.get("frameRateMultiplier") or "1 1").split()
+    frames = float(rates.get("frameRate", 30)) * float(up) / float(down)
+    ticks = float(rates.get("tickRate", 1))
     cues = []
-    for element in root.iter():
-        if element.tag.rsplit("}", 1)[-1] != "p" or "begin" not in element.attrib:
-            continue
+    for element, offset in timed_elements(root, frames, ticks):
         start = ttml_seconds(element.attrib["begin"], frames, ticks)
         if "end" in element.attrib:
             end = ttml_seconds(element.attrib["end"], frames, ticks)
@@ -120,8 +156,27 @@ def parse_ttml(content: str) -> list[Cue]:
             end = start + ttml_seconds(element.attrib["dur"], frames, ticks)
         else:
             raise DataError(f"the element at {element.attrib['begin']} has neither end nor dur")
-        cues.append(Cue(start, round(end, 3), plain(element_text(element)).strip()))
+        text = plain(element_text(element)).strip()
+        cues.append(Cue(round(offset + start, 3), round(offset + end, 3), text))
     return cues
+
+
+def timed_elements(
+    root: ElementTree.Element, frames: float, ticks: float
+) -> Iterator[tuple[ElementTree.Element, float]]:
+    """Yield the elements that are cues, in order, each with the seconds that its times count from.
+
+    A cue is a `p` with a beginning, or a `span` with one in a `p` without; times count from that of what is around it.
+    """
+    stack = [(root, 0.0)]
+    while stack:
+        element, offset = stack.pop()
+        if "begin" in element.attrib:
+            if element.tag.rsplit("}", 1)[-1] in ("p", "span"):
+                yield element, offset
+                continue
+            offset += ttml_seconds(element.attrib["begin"], frames, ticks)
+        stack += [(child, offset) for child in reversed(element)]
 
 
 def ttml_seconds(value: str, frames: float, ticks: float) -> float:
@@ -177,7 +232,7 @@ def parse_json3(content: str) -> list[Cue]:
 def parse_whisper(content: str) -> list[Cue]:
     """Read the JSON of openai-whisper, faster-whisper or WhisperX: segments with start, end and text."""
     segments = load_json(content, "segments")
-    return [Cue(float(s["start"]), float(s["end"]), str(s.get("text", "")).strip()) for s in segments]
+    return [Cue(float(s["start"]), float(s["end"]), str(s.get("text") or "").strip()) for s in segments]
 
 
 def load_json(content: str, key: str) -> list[dict]:

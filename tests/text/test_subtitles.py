@@ -1,5 +1,6 @@
 """Subtitles: each format gives the same cues, faults are repaired and counted, and no text is lost or invented."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -93,6 +94,17 @@ def test_times_are_decimal_and_have_any_number_of_hours(stamp: str, expected: fl
         ("ttml", "<tt><p>", "does not read"),
         ("json3", '{"events": 3}', "not a list"),
         ("whisper", '{"segment": []}', "no list 'segments'"),
+        ("whisper", '{"segments":[{"start":null,"end":2,"text":"a"}]}', "whisper file does not read: TypeError"),
+        ("whisper", '{"segments":[{"start":0,"text":"a"}]}', "KeyError: 'end'"),
+        ("whisper", '{"segments":[{"start":NaN,"end":2,"text":"a"}]}', "from nan to 2.0 s; expected numbers"),
+        ("whisper", '{"segments":[{"start":0,"end":1e999,"text":"a"}]}', "to inf s; expected numbers"),
+        ("json3", '{"events":[{"tStartMs":"1","segs":[{"utf8":"a"}]}]}', "json3 file does not read: TypeError"),
+        ("json3", '{"events":[{"tStartMs":1,"segs":["a"]}]}', "json3 file does not read: AttributeError"),
+        ("ttml", "<tt><body><p begin='00:00:1x' end='2s'>a</p></body></tt>", "does not read: ValueError"),
+        ("ttml", "<tt frameRate='0'><p begin='1f' end='2f'>a</p></tt>", "does not read: ZeroDivisionError"),
+        ("ttml", f"<tt><p begin='1s' end='2s'>{'<b>' * 9000}a{'</b>' * 9000}</p></tt>", "RecursionError"),
+        ("srt", "{25}{50}hello", "no line is 'START --> END'"),
+        ("srt", "1\n-00:00:01,000 --> 00:00:02,000\na", "line 2: '-00:00:01,000"),
     ],
 )
 def test_what_does_not_read_is_an_error_with_its_place(kind: str, content: str, message: str) -> None:
@@ -108,6 +120,40 @@ def test_an_unknown_format_is_an_error() -> None:
 def test_a_blank_line_inside_a_cue_and_a_cue_without_number() -> None:
     content = "1\n00:00:01,000 --> 00:00:02,000\na\n\nb\n\n00:00:03,000 --> 00:00:04,000\nc\n"
     assert [cue.text for cue in parse(content, "srt")] == ["a\nb", "c"]
+
+
+ONE = "1\n00:00:01,000 --> 00:00:02,000\none\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (f"{ONE}2\n00:00:03,000 --> 00:00:04,000\ntwo\n", ["one", "two"]),  # no empty line between
+        (f"{ONE}\n2\n00:00:03,000 -> 00:00:04,000\ntwo\n", ["one", "two"]),  # another arrow
+        (f"{ONE}\n2\n", ["one"]),  # broken off behind a number,
+        (f"{ONE}\n2\n00:00:03,0", ["one"]),  # inside a time,
+        (f"{ONE}\n2\n00:00:03,000 --> 00:", ["one"]),  # behind an arrow
+        (f"{ONE}\n17\n", ["one\n17"]),
+        (f"{ONE}2\n", ["one\n2"]),
+        (f"{ONE}a --> b\n", ["one\na --> b"]),
+    ],
+)
+def test_numbers_and_times_never_become_text(content: str, expected: list[str]) -> None:
+    assert [cue.text for cue in parse(content, "srt")] == expected
+
+
+def test_what_is_named_otherwise_than_it_is() -> None:
+    assert kind_of("a.txt", f"Subtitles by nobody\n\n{ONE}") == "srt"
+    for name in ("a.txt", "a.vtt", "a.srt"):
+        with pytest.raises(DataError, match="a web page"):
+            kind_of(name, "\ufeff<!DOCTYPE html><title>404</title> --> ")
+
+
+def test_times_of_ttml_count_from_what_is_around_them() -> None:
+    content = """<tt p:frameRate="30" p:frameRateMultiplier="1000 1001" xmlns:p="http://www.w3.org/ns/ttml#parameter">
+        <body begin="10s"><div begin="5s"><p begin="1s" end="2s">a</p></div>
+        <div><p><span begin="1s" end="2s">b</span> <span begin="30f" dur="1s">c</span></p></div></body></tt>"""
+    assert parse(content, "ttml") == [Cue(16, 17, "a"), Cue(11, 12, "b"), Cue(11.001, 12.001, "c")]
 
 
 def test_a_number_that_is_text_stays() -> None:
@@ -150,6 +196,12 @@ def test_roll_up_captions_become_one_cue_a_line() -> None:
     assert counts["roll-up line"] == 3 and (fixed[0].start, fixed[-1].end) == (0, 8)
 
 
+def test_lines_of_one_word_scroll_with_the_others() -> None:
+    rolled = [Cue(0, 2, "hello"), Cue(2, 2.02, "hello"), Cue(2.02, 4, "hello\nthe old house")]
+    fixed, counts = repair([*rolled, Cue(4, 6, "the old house\nstands")])
+    assert [cue.text for cue in fixed] == ["hello", "the old house", "stands"] and counts["roll-up line"] == 3
+
+
 def test_a_refrain_that_comes_again_later_stays() -> None:
     song = [Cue(0, 2, "row row row"), Cue(4, 6, "row row row"), Cue(6, 7, "no"), Cue(7, 8, "no")]
     fixed, counts = repair(song)
@@ -184,9 +236,25 @@ def test_repaired_cues_are_in_order_disjoint_and_repair_changes_nothing_more(cue
         ("［音楽］こんにちは", "こんにちは"),
         ("well-known co-op", "well-known co-op"),
         ("a * b * c", "a * b * c"),
+        ("[upbeat\nmusic] hello", "hello"),
+        ("# you are my sunshine #", "you are my sunshine"),
+        ("#1 in F# minor", "#1 in F# minor"),
+        ("\u200bhe\x00llo \u202aworld\u202c so\u00adft", "hello world soft"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0646\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0646\u0645"),
+        ("...", ""),
+        ("- ?!", ""),
     ],
 )
 def test_cleaning_removes_what_nobody_speaks(text: str, expected: str) -> None:
     cleaned, _ = clean(text)
     assert cleaned == expected
     assert clean(cleaned)[0] == cleaned
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 30_000, "{\\" * 30_000, "(" * 30_000, "<a" * 30_000, "A." * 30_000, "*a" * 30_000]
+)
+def test_cleaning_takes_no_longer_for_odd_texts(text: str) -> None:
+    began = time.process_time()
+    clean(text)
+    assert time.process_time() - began < 2  # minutes, where each bracket looked for its end to the last one

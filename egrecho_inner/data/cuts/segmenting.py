@@ -21,7 +21,7 @@ from egrecho_inner.text.languages import join_texts
 
 STAGE = "segment"
 PREVIOUS_GAP = 5.0  # seconds; what ended longer ago is not what the window goes on from
-VERSION = 1  # changes when the same captions would give other windows
+VERSION = 2  # changes when the same captions would give other windows
 
 
 def segment_rows(rows: list[Row], settings: Mapping[str, Any]) -> Result:
