@@ -57,7 +57,7 @@ def filter_cuts(
         out: Manifest to write, `.jsonl` or `.jsonl.gz`.
         rules: What is kept; null switches a rule off.
         conditions: Conditions on tags, in order, instead of rules: {tag: casing, one_of: [mixed, lower]}, or equals,
-            not_in, at_least, at_most. A tag that a cut does not have is an error.
+            not_in, at_least, at_most; `when` another one holds. A tag that a cut does not have is an error.
         language_tag: With conditions, the tag whose value becomes the language of kept cuts, such as text_language.
         explain: Only print what each rule would drop, with examples; nothing is written.
         seed: Of the choice of examples.

@@ -7,7 +7,10 @@ missing tag, an unknown key or a value of another type is an error: nothing pass
       - {tag: text_language, equals: en}
       - {tag: casing, one_of: [mixed, lower]}
       - {tag: edit_distance, at_most: 0.5}
+      - {tag: speech_share, at_least: 0.1, when: {tag: num_words, at_least: 1}}    # asked of windows with text only
 """
+
+from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +39,8 @@ class Condition:
     """The tag is this or more."""
     at_most: float | None = None
     """The tag is this or less."""
+    when: Condition | None = None
+    """It is asked only of what fulfils this one."""
 
     def __post_init__(self) -> None:
         given = [name for name in TESTS if getattr(self, name) is not None]
@@ -45,6 +50,8 @@ class Condition:
             raise ConfigError(f"the condition on '{self.tag}' has an empty list; nothing is in it")
         if len(given) > 1 and set(given) != {"at_least", "at_most"}:
             raise ConfigError(f"the condition on '{self.tag}' has {' and '.join(given)}; make two conditions of them")
+        if self.when is not None and self.when.when is not None:
+            raise ConfigError(f"the condition on '{self.tag}' has a 'when' with another one in it; give one")
 
     def holds(self, value: Scalar) -> bool:
         """Tell whether a tag's value fulfils the condition.
@@ -66,7 +73,17 @@ class Condition:
         found = any(value == each for each in wanted if same_type(value, each))
         return not found if self.not_in is not None else found
 
+    @property
+    def tags(self) -> list[str]:
+        """The tags that it asks for."""
+        return [self.tag] if self.when is None else [self.tag, self.when.tag]
+
     def __str__(self) -> str:
+        return self.test if self.when is None else f"{self.test} when {self.when}"
+
+    @property
+    def test(self) -> str:
+        """The condition in words, without when it is asked."""
         if self.at_least is not None and self.at_most is not None:
             return f"{self.at_least:g} <= {self.tag} <= {self.at_most:g}"
         if self.at_least is not None or self.at_most is not None:
@@ -86,16 +103,16 @@ def read_conditions(rows: Sequence[Mapping[str, Any]]) -> list[Condition]:
     found = []
     for number, row in enumerate(rows, 1):
         where = f"conditions, number {number}"
-        if unknown := [key for key in row if key not in ("tag", *TESTS)]:
+        if unknown := [key for key in row if key not in ("tag", *TESTS, "when")]:
             near = difflib.get_close_matches(str(unknown[0]), TESTS, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"legal are tag, {', '.join(TESTS)}"
+            hint = f"did you mean '{near[0]}'?" if near else f"legal are tag, {', '.join(TESTS)}, when"
             raise ConfigError(f"{where}: unknown key '{unknown[0]}'; {hint}")
         if not isinstance(row.get("tag"), str):
             raise ConfigError(f"{where}: has no tag; expected {{tag: NAME, equals: VALUE}} or another test")
         for key, value in row.items():
             if key in WANTED and not WANTED[key][1](value):
                 raise ConfigError(f"{where}: {key} of '{row['tag']}' is {value!r}; expected {WANTED[key][0]}")
-        found.append(Condition(**row))
+        found.append(Condition(**row | {"when": read_conditions([row["when"]])[0]} if "when" in row else row))
     return found
 
 
@@ -115,6 +132,7 @@ WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "not_in": ("a list such as [a, b]", is_list),
     "at_least": ("a number", is_number),
     "at_most": ("a number", is_number),
+    "when": ("a condition such as {tag: num_words, at_least: 1}", lambda value: isinstance(value, Mapping)),
 }
 
 
@@ -139,16 +157,28 @@ def first_failure(tags: Mapping[str, Scalar | None], conditions: Sequence[Condit
         DataError: A tag is missing, or has no value, or is of another type.
     """
     for condition in conditions:
-        value = tags.get(condition.tag)
-        if value is None:
-            state = "no value for" if condition.tag in tags else "no"
-            raise DataError(
-                f"{where} has {state} tag '{condition.tag}' (it has {', '.join(sorted(tags)) or 'none'}); compute it: "
-                f"egrecho tag --tags {condition.tag}"
-            )
+        value, asked = value_of(tags, condition.tag, where), True
         try:
-            if not condition.holds(value):
+            if condition.when is not None:
+                asked = condition.when.holds(value_of(tags, condition.when.tag, where))
+            if asked and not condition.holds(value):
                 return condition
         except DataError as error:
-            raise DataError(f"{where}: {error}") from error
+            raise DataError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
     return None
+
+
+def value_of(tags: Mapping[str, Scalar | None], name: str, where: str) -> Scalar:
+    """Return a tag of an item.
+
+    Raises:
+        DataError: It is missing, or has no value.
+    """
+    value = tags.get(name)
+    if value is None:
+        state = "no value for" if name in tags else "no"
+        raise DataError(
+            f"{where} has {state} tag '{name}' (it has {', '.join(sorted(tags)) or 'none'}); compute it: "
+            f"egrecho tag --tags {name}"
+        )
+    return value

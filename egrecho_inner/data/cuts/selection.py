@@ -148,11 +148,11 @@ class Selection:
         Raises:
             DataError: A tag is missing, ambiguous, or of another type than it is compared with.
         """
-        for condition in self.conditions:
-            if condition.tag not in tags and f"document.{condition.tag}" in tags:
+        for name in (tag for condition in self.conditions for tag in condition.tags):
+            if name not in tags and f"document.{name}" in tags:
                 raise DataError(
-                    f"{where}: both the document and the window have a tag '{condition.tag}'; write "
-                    f"document.{condition.tag} or window.{condition.tag}"
+                    f"{where}: both the document and the window have a tag '{name}'; write document.{name} or "
+                    f"window.{name}"
                 )
         here = f"{where}: cut {row['id']}"
         failed = [each for each in self.conditions if first_failure(tags, [each], here)]

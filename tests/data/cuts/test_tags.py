@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from egrecho_inner.data.cuts import tags
-from egrecho_inner.data.cuts.conditions import Condition, first_failure
+from egrecho_inner.data.cuts.conditions import Condition, first_failure, read_conditions
 from egrecho_inner.data.cuts.tags import TAGS, Captions, compute, load_tags
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.cues import Cue
@@ -190,3 +191,46 @@ def test_nothing_passes_because_nobody_looked(change: dict, message: str) -> Non
 def test_a_condition_tests_one_thing(fields: dict) -> None:
     with pytest.raises(ConfigError, match="the condition on 'x'"):
         Condition("x", **fields)
+
+
+WHEN = {"tag": "speech_share", "at_least": 0.1, "when": {"tag": "num_words", "at_least": 1}}
+
+
+@pytest.mark.parametrize(("words", "share", "failed"), [(1, 0.05, True), (1, 0.1, False), (0, 0.05, False)])
+def test_a_condition_is_asked_where_another_one_holds(words: int, share: float, failed: bool) -> None:
+    (condition,) = read_conditions([WHEN])
+    found = first_failure({"num_words": words, "speech_share": share}, [condition], "window w1")
+    assert (found is condition) == failed and str(condition) == "speech_share >= 0.1 when num_words >= 1"
+
+
+@pytest.mark.parametrize("tags", [{"num_words": 0}, {"speech_share": 0.5}, {"speech_share": 0.5, "num_words": "no"}])
+def test_both_tags_of_such_a_condition_must_be_there(tags: dict) -> None:
+    with pytest.raises(DataError, match=r"window w1(: tag 'num_words' is 'no', no number| has no tag)"):
+        first_failure(tags, read_conditions([WHEN]), "window w1")
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ("num_words", "when of 'speech_share' is 'num_words'; expected a condition"),
+        ({"tag": "num_words"}, "the condition on 'num_words' tests nothing"),
+        ({"tag": "num_words", "at_lest": 1}, "unknown key 'at_lest'"),
+        (WHEN, "has a 'when' with another one in it"),
+    ],
+)
+def test_a_condition_that_is_asked_at_times_is_checked_too(when: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_conditions([WHEN | {"when": when}])
+
+
+def test_the_filter_for_english_wants_speech_where_there_is_text() -> None:
+    file = Path(__file__).parents[3] / "config/pretrain/english.yaml"
+    text = file.read_text(encoding="utf-8")
+    conditions = read_conditions(yaml.safe_load(text)["conditions"])
+    tags = {f"document.{name}": value for name, value in GOOD.items()} | {"document.audio_language": "en"}
+    tags |= {"window.edit_distance": 0.0, "window.characters_per_second": 15.0}
+    for words, share, failed in ((9, 0.5, None), (9, 0.0, "at_least"), (0, 0.5, "at_most"), (0, 0.0, None)):
+        found = first_failure(tags | {"window.num_words": words, "window.speech_share": share}, conditions, "w")
+        assert (found is None) if failed is None else getattr(found, failed) is not None
+    head = "".join(line for line in text.splitlines() if line.startswith("#"))
+    assert all(name.partition(".")[2] in head for condition in conditions for name in condition.tags)
