@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,11 @@ GIVEN = ["--model.path", "p", "--model.size", "large", "--data.train", "t", "--o
 
 
 def run(tmp_path: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run the script with a `python` that prints its arguments instead."""
-    fake = tmp_path / "bin/python"
-    fake.parent.mkdir(exist_ok=True)
-    fake.write_text('#!/bin/sh\necho "CALLED $*"\n')
-    fake.chmod(0o755)
-    path = f"{fake.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    """Run the script with a `python` that prints its arguments instead, whatever path.sh puts on PATH."""
+    (tmp_path / "fake.sh").write_text('python() { echo "CALLED $*"; }\n')
+    environment = os.environ | {"BASH_ENV": str(tmp_path / "fake.sh")}
     command = ["bash", "egs/pretrain/run.sh", "--exp", str(tmp_path / "exp"), *argv]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PATH": path})
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
 
 
 def test_the_published_settings() -> None:
