@@ -25,6 +25,10 @@ COMMANDS = {
         "egrecho_inner.make_processor:make_processor",
         "transcripts -> the tokenizer of a new model",
     ),
+    "add-language": (
+        "egrecho_inner.add_language:add_language",
+        "a model + a language it lacks -> a model with a token for it",
+    ),
     "full": ("egrecho_inner.full:train_full", "cuts + Whisper -> all of its weights, fine-tuned"),
     "lora": ("egrecho_inner.lora:train_lora", "cuts + Whisper -> an adapter: LoRA, DoRA, AdaLoRA"),
     "distil": ("egrecho_inner.distil:distil", "labelled cuts + teacher + student -> a trained student"),

@@ -7,6 +7,7 @@
     egrecho launch --standalone --nproc_per_node 2 lora ...    # two GPUs; torchrun and accelerate launch do it too
 """
 
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from egrecho_inner.data.batches.options import AugmentOptions, BatchOptions, Dat
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import LoraOptions, ModelOptions
 from egrecho_inner.training.options import TrainOptions, WindowOptions
+
+logger = logging.getLogger(__name__)
 
 
 def train_lora(
@@ -49,6 +52,7 @@ def train_lora(
     from egrecho_inner.data.batches.targets import TargetBatches
     from egrecho_inner.model.adapters import add_adapter
     from egrecho_inner.model.loading import load_processor, start_model
+    from egrecho_inner.model.new_language import added_languages
     from egrecho_inner.model.quantized import check_bits, quantize
     from egrecho_inner.training.checkpoints.resume import Allowance
     from egrecho_inner.training.fit import fit
@@ -66,6 +70,8 @@ def train_lora(
         )
     processor = load_processor(model.path)
     whisper = start_model(model, processor, train.seed)
+    for token in processor.tokenizer.convert_ids_to_tokens(added_languages(processor.tokenizer)):
+        logger.info("the embedding of %s stays as it began: an adapter trains the layers around it", token)
     fit(
         whisper,
         WhisperFamily(whisper, processor, data, window.window),

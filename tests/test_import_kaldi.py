@@ -244,3 +244,17 @@ def test_no_window_goes_across_an_utterance_that_the_import_left_out(tmp_path: P
     assert [each.get("custom") for each in supervisions] == [None, {"gap_before": True}, None]
     cuts = read_cuts(path / "out" / "x_recordings_train.jsonl", path / "out" / "x_supervisions_train.jsonl")
     assert [cut.supervisions[0].text for cut in pack(cuts, PackOptions(max_gap=1.0))] == ["một", "hai ba"]
+
+
+def test_a_language_that_whisper_lacks_is_imported_by_its_code_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = make_dir(tmp_path / "d", 2)
+    write(path, "utt2lang", "u0 mdw", "u1 MDW-CG")
+    _, supervisions, _ = imported(path)
+    assert [row["language"] for row in supervisions] == ["mdw", "mdw"]
+    assert "language that no published Whisper has" in capsys.readouterr().out
+    misspelt = make_dir(tmp_path / "misspelt", 2)
+    write(misspelt, "utt2lang", "u0 englsh", "u1 mdw")
+    code, message = failed(misspelt, capsys)
+    assert code == 3 and "u0 englsh; nearest: en (english)" in message

@@ -87,6 +87,11 @@ class ConvertedRecognizer(Recognizer):
         timestamps: bool = False,
     ):
         super().__init__(shell, labels, num_beams, length_penalty, timestamps)
+        if behind := [code for code, index in labels.languages.items() if index > labels.no_timestamps]:
+            raise ConfigError(
+                f"decode.backend ctranslate2 takes the token of an added language ({behind[0]}) for text; use torch, "
+                "or egrecho export --to ctranslate2 and faster-whisper"
+            )
         self.engine, self.suppressed = engine, forbidden(shell, labels).tolist()
 
     def __call__(

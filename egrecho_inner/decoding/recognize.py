@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, WhisperTimeStampLogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from egrecho_inner.decoding.search import Best, Draw, EncoderDecoderRows, Rows, beam, greedy
 from egrecho_inner.errors import ConfigError, ModelError
@@ -72,8 +71,7 @@ class Recognizer:
         device = model.device
         self.never = forbidden(model, labels).to(device)
         self.not_first = listed(model, "begin_suppress_tokens").to(device)
-        names = {f"<|{code}|>": code for code in LANGUAGES}
-        self.languages = {labels.added[name]: code for name, code in names.items() if name in labels.added}
+        self.languages = {index: code for code, index in labels.languages.items()}
         self.grammar_config = GenerationConfig(
             no_timestamps_token_id=labels.no_timestamps,
             eos_token_id=labels.eot,

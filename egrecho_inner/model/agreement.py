@@ -11,6 +11,7 @@ from pathlib import Path
 from transformers import GenerationConfig, PretrainedConfig, WhisperProcessor, WhisperTokenizer
 
 from egrecho_inner.errors import ModelError
+from egrecho_inner.text.labels import CONTROL
 
 PUBLISHED = {51864: "the English-only models", 51865: "tiny to large-v2", 51866: "large-v3 and turbo"}
 """Vocabulary sizes of OpenAI's models; other sizes may hold rows that only round the matrix up."""
@@ -99,7 +100,13 @@ def named_ids(config: PretrainedConfig, generation: GenerationConfig | None) -> 
             if (there := getattr(generation, key, None)) is not None:
                 yield "generation_config.json", token, there
         tasks = {f"<|{task}|>": there for task, there in (getattr(generation, "task_to_id", None) or {}).items()}
-        for token, there in (tasks | (getattr(generation, "lang_to_id", None) or {})).items():
+        languages = getattr(generation, "lang_to_id", None) or {}
+        tokens = {token: there for token, there in languages.items() if CONTROL.fullmatch(token)}
+        names = {there: token for token, there in tokens.items()}
+        for key, there in languages.items():  # an added language is there under its code and its name, too
+            if key not in tokens:
+                tokens[names.get(there, f"<|{key}|>")] = there
+        for token, there in (tasks | tokens).items():
             yield "generation_config.json", token, there
     for file, source in sources:
         if source.decoder_start_token_id is not None:

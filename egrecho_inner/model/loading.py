@@ -26,6 +26,7 @@ from egrecho_inner.model.options import SIZES, Attention, ModelOptions, Window
 from egrecho_inner.model.refusals import check_path, explain, no_kernel, refuse_code
 from egrecho_inner.model.tokenizer import ENGLISH_ONLY_VOCABULARY, names_language
 from egrecho_inner.model.whisper import Whisper, freeze_sinusoids
+from egrecho_inner.text.labels import languages_of
 
 logger = logging.getLogger(__name__)
 
@@ -197,9 +198,7 @@ def generation_config(processor: WhisperProcessor, multilingual: bool = True) ->
     """Build the generation config of a tokenizer: every id by name, nothing forced, nothing suppressed."""
     tokenizer = processor.tokenizer
     added = tokenizer.get_added_vocab()
-    languages = {
-        name: i for name, i in added.items() if 2 <= len(name.strip("<|>")) <= 3 and name.strip("<|>").islower()
-    }
+    languages = {f"<|{code}|>": index for code, index in languages_of(added).items()}
     tables = {
         "lang_to_id": languages,
         "task_to_id": {task: added[f"<|{task}|>"] for task in ("transcribe", "translate")},

@@ -11,7 +11,7 @@ Every id is asked of the tokenizer by name, never computed: they differ between 
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -23,6 +23,8 @@ from egrecho_inner.text.languages import BORROW, NO_SPACE_LANGUAGES, Task, langu
 
 CONTROL = re.compile(r"<\|.*\|>", re.DOTALL)
 """The form of every token that is not text: special, language, timestamp."""
+LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
+"""The form of a language's token; those of tasks and the like have longer names."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,13 @@ class LabelEncoder:
         return None if self.has_token(code) else f"in {code}, which this model has no token for"
 
     def has_token(self, code: str) -> bool:
-        """Tell whether the model has a token for a language; `yue` came with large-v3."""
+        """Tell whether the model has a token for a language; `yue` came with large-v3, others by `add-language`."""
         return f"<|{code}|>" in self.added
+
+    @property
+    def languages(self) -> dict[str, int]:
+        """The code and the token of each language that the model has, added ones among them."""
+        return languages_of(self.added)
 
     def prefix(self, language: str | None = None, task: Task | None = None, timestamps: bool = False) -> list[int]:
         """Return `<|startoftranscript|>` and what follows it before the text.
@@ -235,6 +242,11 @@ class LabelEncoder:
         """Return the text of generated ids: all that is not a special or timestamp token."""
         text = [i for i in ids if i not in self.not_text and i >= 0]
         return self.tokenizer.decode(text, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+
+def languages_of(tokens: Mapping[str, int]) -> dict[str, int]:
+    """Return the code and the id of each language among a tokenizer's added tokens."""
+    return {found[1]: index for name, index in tokens.items() if (found := LANGUAGE.fullmatch(name))}
 
 
 def pad_labels(labels: Sequence[Labels], pad: int) -> tuple[list[list[int]], list[list[int]]]:

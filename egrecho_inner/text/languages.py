@@ -3,6 +3,9 @@
 In: a code or name as found in `utt2lang`, a cut or an option (vi, vie, vi-VN, Vietnamese). Out: Whisper's own code, or
 None where it is not sure; a wrong language token trains in silence. The legal codes come from Transformers; ISO 639-3
 codes of macro-languages are mapped only where there is one candidate.
+
+A language that Whisper has no token for is named by its code of ISO 639 (mdw, mdw-CG), never by a name: manifests may
+hold it, for a model may have a token for it (`egrecho add-language`). Whether it has is asked where a model is known.
 """
 
 import difflib
@@ -35,8 +38,15 @@ tt tat; uk ukr; ur urd; uz uzb uzn; vi vie; yi yid; yo yor; yue yue; zh zho chi 
 
 CANTONESE = frozenset({"yue", "hk", "hkg", "mo", "mac", "hong kong", "macau", "cantonese"})
 """Variants of Chinese (zh-HK, zh-yue) that are spoken Cantonese, which has a token of its own since large-v3."""
-BORROW = "a model learns a new language with the token of a related one: give the related one's code as --language"
-"""What to do about a language that Whisper has no token for."""
+NO_LANGUAGE = frozenset({"mis", "mul", "und", "zxx"})
+"""Codes of ISO 639 that name none: uncoded, several, undetermined, no words."""
+BORROW = (
+    "add a token (egrecho add-language), or let the model learn the language with the token of a related one: give the "
+    "related one's code as --language"
+)
+"""What to do about a language that a model has no token for."""
+CODES = "and the ISO 639 code of any other (mdw), which a model may have been given a token for"
+"""What else is legal beside the languages that Whisper knows."""
 
 
 @cache
@@ -56,16 +66,37 @@ def whisper_language(name: str) -> str | None:
     return code  # elsewhere a region or script (vi-VN, sr_Latn) does not change Whisper's token
 
 
+@cache
+def known_language(name: str) -> str | None:
+    """Return Whisper's code for a language code or English name, or the code that ISO 639 has; None if neither.
+
+    Where ISO 639 has a code of two letters it is that one, as in Whisper. A region or script is dropped.
+    """
+    import iso639  # 10 ms and 1 MB, for languages that Whisper lacks
+
+    if code := whisper_language(name):
+        return code
+    code, *variants = re.split("[-_]", name.strip().lower())
+    if whisper_language(code) or code in NO_LANGUAGE:  # xx-vi, or zh-nan: not sure
+        return None
+    if not all(re.fullmatch("[a-z0-9]{2,8}", part) for part in variants):
+        return None
+    if not iso639.is_language(code, ("pt1", "pt2b", "pt2t", "pt3")):
+        return None
+    return iso639.Lang(code).pt1 or iso639.Lang(code).pt3
+
+
 def language_code(name: str) -> str:
-    """Return Whisper's code for a language code or English name.
+    """Return the code for a language code or English name: Whisper's, or ISO 639's for a language that it lacks.
 
     Raises:
-        ConfigError: Whisper has none, with what to do.
+        ConfigError: There is none, with what to do.
     """
-    code = whisper_language(name)
+    code = known_language(name)
     if code is None:
         advice = f"nearest: {near}" if (near := nearest_languages(name)) else BORROW
-        raise ConfigError(f"language '{name}' is not Whisper's; {advice}; legal are {' '.join(legal_languages())}")
+        legal = f"{' '.join(legal_languages())}, {CODES}"
+        raise ConfigError(f"language '{name}' is not Whisper's; {advice}; legal are {legal}")
     return code
 
 

@@ -25,7 +25,7 @@ from egrecho_inner.model.loading import ENGLISH_ONLY_VOCABULARY, load_processor,
 from egrecho_inner.model.options import LoraOptions, ModelOptions
 from egrecho_inner.runtime.machine import Area, Check
 from egrecho_inner.text.constants import WINDOW_SECONDS
-from egrecho_inner.text.labels import LabelEncoder
+from egrecho_inner.text.labels import LabelEncoder, languages_of
 from egrecho_inner.training.cost import PEAKS, USABLE, Footprint, footprint, peak_name, trained_parameters
 from egrecho_inner.training.options import Sharding, TrainOptions, WindowOptions
 from egrecho_inner.training.whisper_cost import activations, audio_per_second, shape, shell
@@ -99,10 +99,7 @@ def speaks_languages(options: ModelOptions, config: WhisperConfig) -> bool:
 
 def model_checks(options: ModelOptions, config: WhisperConfig, processor: WhisperProcessor) -> Iterator[Check]:
     """Describe a model whose files agree, and look for its weights."""
-    from transformers.models.whisper.tokenization_whisper import LANGUAGES
-
-    vocabulary = processor.tokenizer.get_vocab()
-    count = sum(f"<|{code}|>" in vocabulary for code in LANGUAGES)
+    count = len(languages_of(processor.tokenizer.get_added_vocab()))
     size = sum(p.numel() for p in shell(config).parameters())
     yield Check(
         "model", options.size or Path(options.path).name,

@@ -82,7 +82,8 @@ def test_a_language_that_the_model_has_no_token_for_is_a_fault_of_the_cut() -> N
 
     labels = LabelEncoder(Older())
     assert labels.language_fault("zh-HK") == "in yue, which this model has no token for"
-    assert labels.language_fault("mdw") == "in 'mdw', which is no language of Whisper's"
+    assert labels.language_fault("mdw") == "in mdw, which this model has no token for"
+    assert labels.language_fault("zzz") == "in 'zzz', which is no language of Whisper's"
     assert labels.language_fault(None) == "without a language (set data.language)"
     assert labels.language_fault("zh") is LABELS.language_fault("zh-HK") is LABELS.language_fault(None) is None
     assert LabelEncoder(Older(), multilingual=False).language_fault("yue") is None

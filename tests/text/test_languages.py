@@ -4,7 +4,14 @@ import pytest
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from egrecho_inner.errors import ConfigError
-from egrecho_inner.text.languages import join_texts, language_code, legal_languages, nearest_languages, whisper_language
+from egrecho_inner.text.languages import (
+    join_texts,
+    known_language,
+    language_code,
+    legal_languages,
+    nearest_languages,
+    whisper_language,
+)
 
 
 def test_every_language_of_whisper_is_legal() -> None:
@@ -47,10 +54,29 @@ def test_a_misspelt_name_is_answered_with_names_and_a_code_with_none() -> None:
     with pytest.raises(ConfigError, match=r"'vietnamse' is not Whisper's; nearest: vi \(vietnamese\)"):
         language_code("vietnamse")
     with pytest.raises(
-        ConfigError, match=r"'mdw' is not Whisper's; .*token of a related one.*--language; legal are"
+        ConfigError, match=r"'zzz' is not Whisper's; .*token of a related one.*--language; legal are"
     ) as e:
-        language_code("mdw")
+        language_code("zzz")
     assert "acedonian" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        *(("mdw", "mdw"), ("MDW", "mdw"), ("mdw-CG", "mdw"), ("mdw_Latn", "mdw"), ("tlh", "tlh"), ("nan", "nan")),
+        *(("ki", "ki"), ("kik", "ki"), ("vie", "vi"), ("zh-HK", "yue")),  # two letters where ISO 639 has them
+        *(("zzz", None), ("qqq", None), ("xx", None), ("", None), ("englsh", None), ("Mboshi", None)),
+        *(("und", None), ("mul", None), ("zxx", None)),  # no languages
+        *(("zh-nan", None), ("xx-vi", None), ("mdw-", None), ("mdw-a b", None), ("../mdw", None)),
+    ],
+)
+def test_a_language_that_whisper_lacks_is_named_by_a_code_that_exists(name: str, code: str | None) -> None:
+    assert known_language(name) == code
+    if code is None:
+        with pytest.raises(ConfigError, match="is not Whisper's"):
+            language_code(name)
+    else:
+        assert language_code(name) == code
 
 
 def test_texts_are_joined_with_a_space_where_words_have_spaces() -> None:

@@ -26,7 +26,7 @@ from egrecho_inner.data.batches.options import Source
 from egrecho_inner.data.cuts.statistics import duration_of
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import Segment
-from egrecho_inner.text.languages import Task, join_texts, language_code, whisper_language
+from egrecho_inner.text.languages import Task, join_texts, known_language, language_code
 from egrecho_inner.text.segments import from_rows
 
 
@@ -37,7 +37,7 @@ class Transcript:
     text: str | None
     """None where the audio is not transcribed, in part or at all; empty where nothing is spoken."""
     language: str | None = None
-    """Whisper's code; the cut's own where Whisper has none; None where it names none."""
+    """A code; the cut's own name where there is none; None where it names none."""
     task: Task | None = None
     """None takes the configuration's."""
     segments: tuple[Segment, ...] = ()
@@ -146,8 +146,8 @@ def one_language(supervisions: Sequence[SupervisionSegment]) -> str | None:
 
 
 def code_of(language: str | None) -> str | None:
-    """Return Whisper's code of a language that data name; the name itself where Whisper has none."""
-    return language and (whisper_language(language) or language)
+    """Return the code of a language that data name; the name itself where there is none."""
+    return language and (known_language(language) or language)
 
 
 def supervision_rows(row: Mapping[str, Any]) -> list[tuple[float, dict[str, Any]]]:
@@ -204,7 +204,7 @@ def cut_language(cut: Cut) -> str | None:
     """Return the language code that a cut's supervisions name.
 
     Raises:
-        DataError: Whisper does not know it, or there are several.
+        DataError: It is no language, or there are several.
     """
     try:
         named = one_language(cut.supervisions)

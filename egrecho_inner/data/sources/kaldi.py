@@ -8,13 +8,21 @@ silently returns no supervisions for such a directory). No audio is opened and n
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from egrecho_inner.data.sources.findings import Findings
 from egrecho_inner.data.sources.tables import Table, read_table
 from egrecho_inner.errors import DataError
-from egrecho_inner.text.languages import BORROW, legal_languages, nearest_languages, whisper_language
+from egrecho_inner.text.languages import (
+    BORROW,
+    CODES,
+    known_language,
+    legal_languages,
+    nearest_languages,
+    whisper_language,
+)
 
 REQUIRED = ("wav.scp", "text")
 OPTIONAL = ("utt2lang", "segments", "utt2spk", "spk2utt", "spk2gender", "utt2dur", "reco2dur")
@@ -185,13 +193,14 @@ def _seconds(field: str) -> float | None:
 
 
 def _languages(data: DataDir, findings: Findings, language: str | None) -> dict[str, str]:
-    """Return Whisper's language code of each utterance."""
-    legal = f"Whisper knows {' '.join(legal_languages())}" if language or "utt2lang" in data.tables else ""
+    """Return the language code of each utterance."""
+    legal = f"Whisper knows {' '.join(legal_languages())}; {CODES}" if language or "utt2lang" in data.tables else ""
     if language:
-        code = whisper_language(language)
+        code = known_language(language)
         if code is None:
             advice = f"nearest: {near}" if (near := nearest_languages(language)) else BORROW
             raise DataError(f"--language {language}: not a language of Whisper; {advice}; {legal}")
+        _without_token(findings, [code], f"--language {language}")
         return dict.fromkeys(data.tables["text"].rows, code)
     table = data.tables.get("utt2lang")
     if table is None:
@@ -199,13 +208,21 @@ def _languages(data: DataDir, findings: Findings, language: str | None) -> dict[
         findings.error("missing file", str(data.path / "utt2lang"), fix)
         return {}
     compare_ids(findings, table, data.tables["text"])
-    codes = {name: whisper_language(name) for name in set(table.rows.values()) if name}
+    codes = {name: known_language(name) for name in sorted(set(table.rows.values())) if name}
+    _without_token(findings, [code for code in codes.values() if code], str(table.path))
     for id, name in table.rows.items():
         if name and codes[name] is None:
             nearest = nearest_languages(name)
             where = table.where(id, name + (f"; nearest: {nearest}" if nearest else ""))
             findings.error("not a language of Whisper", where, f"{BORROW}; {legal}")
     return {id: codes.get(name) or "" for id, name in table.rows.items()}
+
+
+def _without_token(findings: Findings, codes: Iterable[str], where: str) -> None:
+    """Name the languages that no Whisper has a token for: a model must be given one before it can be trained."""
+    for code in sorted(set(codes)):
+        if whisper_language(code) is None:
+            findings.warn("language that no published Whisper has", f"{where}: {code}", BORROW)
 
 
 def _speakers(data: DataDir, findings: Findings) -> dict[str, str]:

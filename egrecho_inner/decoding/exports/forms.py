@@ -62,6 +62,13 @@ def refuse_other_vocabulary(model: Whisper, form: str) -> None:
             f"{form} knows OpenAI's vocabularies only (51864 to 51866 tokens), this model has {size}; "
             "export it to ctranslate2 or onnx"
         )
+    table = getattr(model.generation_config, "lang_to_id", None) or {}
+    last = getattr(model.generation_config, "no_timestamps_token_id", None) or size
+    if added := [name for name, index in table.items() if index > last and name.startswith("<|")]:
+        raise ModelError(
+            f"{form} takes a language's token from its place in Whisper's own list, where an added one ({added[0]}) is "
+            "not; export it to ctranslate2 or onnx"
+        )
 
 
 def openai_names(name: str) -> str | None:

@@ -60,7 +60,7 @@ def test_a_language_the_model_lacks_is_known_before_training_with_count_and_cuts
             return {k: v for k, v in tiny_processor().tokenizer.get_added_vocab().items() if k != "<|yue|>"}
 
     path = write(
-        tmp_path, ("one", "en"), ("一", "zh-HK"), ("一", "zh-CN"), ("二", "yue"), ("one", "mdw"), ("one", None)
+        tmp_path, ("one", "en"), ("一", "zh-HK"), ("一", "zh-CN"), ("二", "yue"), ("one", "zzz"), ("one", None)
     )
     labels = LabelEncoder(Older())
     with pytest.raises(DataError, match=r"4 of 6 training cuts .*2 in yue, which this model.*first: u1-0, u3-0, u4-0"):
@@ -72,7 +72,7 @@ def test_a_language_the_model_lacks_is_known_before_training_with_count_and_cuts
     assert ids(cuts) == ["u0-0", "u2-0"] and cuts.languages == ["en", "zh"]
     assert cuts.left_out == {
         "in yue, which this model has no token for": 2,
-        "in 'mdw', which is no language of Whisper's": 1,
+        "in 'zzz', which is no language of Whisper's": 1,
         "without a language (set data.language)": 1,
     }
     assert "4 of 6 training cuts are left out" in caplog.text and "first: u1-0, u3-0, u4-0, u5-0" in caplog.text
