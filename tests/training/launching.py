@@ -22,7 +22,10 @@ def launch(script: str, *words: str | Path, processes: int = 2) -> subprocess.Co
 
 def results(done: subprocess.CompletedProcess[str], killed: bool = False) -> dict[str, dict]:
     """Return what a script said of each of its tasks; the last one may be one that kills it."""
-    assert (done.returncode != 0 and "SIGKILL" in done.stderr) if killed else done.returncode == 0, done.stderr[-3000:]
+    expected = (done.returncode != 0 and "SIGKILL" in done.stderr) if killed else done.returncode == 0
+    assert expected, (
+        "\n".join(line for line in done.stderr.splitlines() if "[rank" in line)[:6000] or done.stderr[-3000:]
+    )
     rows = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     return {row["task"]: row for row in rows}
 

@@ -28,6 +28,8 @@ from egrecho_inner.training.options import TrainOptions, WindowOptions
 from egrecho_inner.training.trainer import PlanTrainer
 from egrecho_inner.training.whisper_family import WhisperFamily
 
+torch.set_num_threads(1)  # bits depend on it, and a forked child has no other
+
 TRAIN = TrainOptions(
     max_steps=7, learning_rate=1e-3, eval_steps=3, logging_steps=1, workers=0, report_to=[], metric="loss"
 )
@@ -68,6 +70,7 @@ def train(
 
 def in_child(work: Callable[[], Any]) -> int:
     """Run a function in a forked child; its exit code, negative for the signal that ended it."""
+    assert torch.get_num_threads() == 1, "the child would wait for OpenMP threads that it does not have"
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()

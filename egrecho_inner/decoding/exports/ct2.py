@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import WhisperProcessor
 
 from egrecho_inner.decoding.exports.forms import Asked, Decode, ExportForm, WeightType
@@ -54,7 +55,8 @@ def reader(place: Path, processor: WhisperProcessor, asked: Asked, kind: WeightT
     if asked.language and asked.language not in tokenizer._LANGUAGE_CODES:  # it takes the codes of this tuple alone
         tokenizer._LANGUAGE_CODES += (asked.language,)
     compute = "int8" if kind == "int8" else "float32"
-    model = WhisperModel(str(place), device="cpu", compute_type=compute, cpu_threads=2)
+    threads = torch.get_num_threads()  # CTranslate2 sets it for all of the process: torch has the same OpenMP
+    model = WhisperModel(str(place), device="cpu", compute_type=compute, cpu_threads=threads)
     options = {"language": asked.language, "task": asked.task, "beam_size": 1, "temperature": 0.0}
     names = {index: name for name, index in processor.tokenizer.get_vocab().items()}
     suppressed = [model.hf_tokenizer.token_to_id(names[each]) for each in asked.suppressed if each in names]

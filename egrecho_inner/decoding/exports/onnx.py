@@ -92,7 +92,7 @@ def reader(place: Path, processor: WhisperProcessor, asked: Asked, kind: WeightT
     except ImportError as error:
         raise extra_missing("onnxruntime", "export") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     encoder, first, following = (
         onnxruntime.InferenceSession(str(place / name), options, providers=["CPUExecutionProvider"])
