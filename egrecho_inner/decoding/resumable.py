@@ -35,13 +35,15 @@ from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.model.refusals import check_path, explain
 from egrecho_inner.results.folder import SUMMARY, is_result, read_rows, read_summary, to_hypothesis
 from egrecho_inner.results.utterance import Hypothesis, Reference
-from egrecho_inner.runtime.devices import auto_device
+from egrecho_inner.runtime.devices import auto_device, peak_memory
 from egrecho_inner.runtime.passes import make_key
 from egrecho_inner.runtime.progress import watched
 
 WARM_UP_FRAMES = 100
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 FACTS = ("model", "data", "decode", "decoding_key", "device", "dtype", "threads", "processes", "versions")
+MEMORY = "peak_memory_gb"
+"""A fact too, but not of older results."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Decoder:
                 **{name: version(name) for name in ("torch", "transformers", "lhotse", "kaldialign")},
             },
         }
-        return {name: found[name] for name in FACTS}
+        return {name: found[name] for name in FACTS} | {MEMORY: round(peak_memory() / 1e9, 3)}
 
 
 def decode_set(
@@ -196,7 +198,8 @@ def read_finished(folder: Path, key: str) -> Decoded | None:
         if old.get("decoding_key") != key:
             return None
         found = [to_hypothesis(row) for row in read_rows(folder)]
-        return Decoded({each.id: each for each in found}, old["decode_seconds"], {name: old[name] for name in FACTS})
+        then = {name: old[name] for name in FACTS} | {name: old[name] for name in (MEMORY,) if name in old}
+        return Decoded({each.id: each for each in found}, old["decode_seconds"], then)
     except (DataError, KeyError, TypeError) as error:
         raise DataError(f"{folder} holds results that do not read ({error!r}); repeat with --overwrite true") from error
 

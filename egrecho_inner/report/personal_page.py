@@ -88,9 +88,10 @@ def result_page(report: Mapping[str, Any], compared: Iterable[Mapping[str, Any]]
         section("Worth knowing", tag("ul", *(tag("li", note) for note in notes))) if notes else None,
         section("More recordings", curve_table(report["curve"])) if report.get("curve") else None,
         section(
-            "Recordings that nothing was chosen by",
-            table(["recording", "said", "base", "tuned", "sound"], rows),
-            note="The base's worst first. What differs from the reference is in colour.",
+            "Test recordings",
+            table(["recording", "reference", "base", "tuned", "sound"], rows),
+            note="Neither learned nor used to choose the model; the base's worst first. Words that differ from the "
+            "reference are marked: another word, an added one, one that is left out (struck through).",
         ),
     )  # fmt: skip
 
@@ -123,11 +124,10 @@ def aligned(words: Iterable[Sequence[str | None]], metric: str) -> Html:
         if wanted == got:
             parts.append(text(got))
         elif got is None:
-            parts.append(tag("del", wanted, cls="token del", title="left out"))
+            parts.append(tag("span", tag("del", wanted), cls="token d", title="left out"))
         else:
-            kind = "ins" if wanted is None else "sub"
             title = f"for {wanted}" if wanted else "added"
-            parts.append(tag("span", got, cls=f"token {kind}", title=title, dir="auto"))
+            parts.append(tag("span", tag("ins", got), cls=f"token {'s' if wanted else 'i'}", title=title, dir="auto"))
         if metric == "wer":
             parts.append(" ")
     return tag("span", *(parts or ["(nothing)"]), dir="auto")

@@ -24,6 +24,7 @@ from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.plan import BatchPlan
 from egrecho_inner.data.batches.stream import StreamPlan
 from egrecho_inner.data.batches.tensors import LoadedBatch
+from egrecho_inner.runtime.devices import peak_memory
 from egrecho_inner.runtime.files import write_text
 from egrecho_inner.text.scoring import percent
 from egrecho_inner.training import collectives
@@ -103,16 +104,6 @@ class Tally:
             figures["nonfinite"] = self.nonfinite
         self.reset()
         return figures
-
-
-def peak_memory() -> int:
-    """Return the most bytes this process has held: of the GPU where there is one, else of the machine."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    for line in Path("/proc/self/status").read_text().splitlines() if sys.platform == "linux" else ():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 class Metrics(TrainerCallback):

@@ -6,7 +6,7 @@
 # Stages, --stage to --stop_stage (0 to 2):
 #   0  read and divide the folder: pages that play it all, and what looks wrong -> EXP/cuts/recordings.html, EXP/data.html
 #   1  measure the base, train, measure again, decide                           -> EXP/run
-#   2  the model that is to be used as CTranslate2 int8, beside itself in float -> EXP/device (extra ct2)
+#   2  size, memory, speed and errors on the CPU: PyTorch, CTranslate2 in float and int8 -> EXP/device (extra ct2)
 #
 #   --folder DIR           the recordings (needed)
 #   --model NAME           the base (openai/whisper-tiny)
@@ -46,9 +46,12 @@ if at_stage 2; then
     timed "decode with $backend" egrecho eval "$exp/run/final" --cuts "$exp/run/cuts/cuts_test.jsonl.gz" \
       --out "$exp/device/$backend" --decode.backend "$backend" --decode.language "${language:-null}" --device cpu
   done
-  [ -d "$exp/device/int8_model" ] || egrecho export "$exp/run/final" --to ctranslate2 --type int8 \
-    --out "$exp/device/int8_model" --cuts "$exp/run/cuts/cuts_test.jsonl.gz" --language "${language:-null}"
-  du -sk "$exp/run/final" "$exp/run/faster_whisper" "$exp/device/int8_model"
-  ./local/display_results.py "float32=$exp/device/torch" "CTranslate2=$exp/device/ctranslate2" \
-    "CTranslate2 int8=$exp/device/ctranslate2-int8"
+  for type in float32 float16 int8; do
+    [ -d "$exp/device/model_$type" ] || timed "export $type" egrecho export "$exp/run/final" --to ctranslate2 \
+      --type "$type" --out "$exp/device/model_$type" --prove false
+  done
+  python egs/personal/local/device_table.py "PyTorch, float32=$exp/device/torch=$exp/run/final" \
+    "CTranslate2, float32=$exp/device/ctranslate2=$exp/device/model_float32" \
+    "CTranslate2, float16==$exp/device/model_float16" \
+    "CTranslate2, int8=$exp/device/ctranslate2-int8=$exp/device/model_int8"
 fi

@@ -129,22 +129,23 @@ async function remove(id) {
 
 async function showReport(job) {
   const { report } = job;
-  const before = report.base_scores.test, after = report.tuned_scores.test, metric = report.metric.toUpperCase();
+  const before = report.base_scores.test, after = report.tuned_scores.test;
+  const metric = { wer: "Word error rate (WER)", cer: "Character error rate (CER)" }[report.metric] || report.metric.toUpperCase();
   const box = $("verdict");
   box.hidden = false;
   box.className = `verdict ${report.adopted ? "good" : "bad"}`;
   const head = element("strong", {
     textContent: report.adopted ? "Better: use the tuned model." : `Keep the base model (${report.verdict}).`,
   });
-  const text = `${metric} on ${before.utterances} recordings that were not learned: base ${figure(before)}, tuned ${figure(after)}.`;
+  const text = `${metric} on ${before.utterances} recordings that were not learned: base model ${figure(before)}, tuned model ${figure(after)}.`;
   const lines = [head, element("p", { textContent: text })];
-  if (report.guard) lines.push(element("p", { textContent: `Others' voices: ${points(report.guard.forgotten)} with ${report.guard.alpha} of the tuned weights.` }));
+  if (report.guard) lines.push(element("p", { textContent: `Errors on others' voices: ${points(report.guard.forgotten)}, with ${report.guard.alpha} of the tuned weights.` }));
   for (const note of report.notes || []) lines.push(element("p", { className: "note", textContent: note }));
   box.replaceChildren(...lines);
   if ($("compare").hidden) await showPairs(job.id);
 }
 
-const figure = (part) => percent(part.error_rate) + (part.interval ? ` (${percent(part.interval[0])} to ${percent(part.interval[1])})` : "");
+const figure = (part) => percent(part.error_rate) + (part.interval ? ` (95 % interval ${percent(part.interval[0])} to ${percent(part.interval[1])})` : "");
 const points = (delta) => (delta === null ? "not measured" : `${delta > 0 ? "+" : ""}${(100 * delta).toFixed(2)} points`);
 
 async function showPairs(id) {
@@ -166,7 +167,7 @@ function pair(id, row) {
     await audio.play();
   });
   const list = element("dl", { className: "pair" });
-  for (const [name, content] of [["said", [row.text]], ["base", marked(row.base)], ["tuned", marked(row.tuned)]]) {
+  for (const [name, content] of [["text", [row.text]], ["base", marked(row.base)], ["tuned", marked(row.tuned)]]) {
     const answer = element("dd", { dir: "auto" });
     answer.append(...content);
     list.append(element("dt", { textContent: name }), answer);

@@ -157,10 +157,11 @@ export async function showSplits() {
     $("split-notes").replaceChildren();
     return;
   }
-  const parts = Object.entries(report.splits).map(([name, count]) => `${name}: ${count}`).join(", ");
-  $("split-summary").textContent = `${good.length} recordings, ${(report.seconds / 60).toFixed(1)} minutes: ${parts}. ` +
-    (report.splits.test ? "Train is learned, dev chooses the best moment, test decides and is never learned."
-      : "So few that each part is tested in turn by a model that has not learned it.");
+  const length = report.seconds < 60 ? `${Math.round(report.seconds)} seconds` : `${(report.seconds / 60).toFixed(1)} minutes`;
+  const { train, dev, test } = report.splits;
+  $("split-summary").textContent = `${good.length} recordings, ${length}. ` + (test
+    ? `${train || 0} are learned (train), ${dev || 0} choose the best moment to stop (dev), ${test} are kept back to measure the result (test).`
+    : `So few that they are divided into ${Object.keys(report.splits).length} parts, and each is tested in turn by a model that has not learned it; the final model learns all.`);
   const notes = report.notes.map((text) => element("li", { textContent: text }));
   const broken = rows.filter((row) => row.fault).map((row) => element("li", { textContent: `${row.file}: ${row.fault}` }));
   $("split-notes").replaceChildren(...notes, ...broken, ...report.skipped.map(skippedItem));
@@ -170,7 +171,7 @@ export async function showSplits() {
 function skippedItem({ uid, reason }) {
   const item = element("li", { textContent: `${uid}: ${reason} ` });
   if (reason === "no transcript" || reason === "empty transcript") {
-    const input = element("input", { type: "text", ariaLabel: `Text of ${uid}`, placeholder: "What is said in it" });
+    const input = element("input", { type: "text", ariaLabel: `Text of ${uid}`, placeholder: "Its text" });
     const save = element("button", { type: "button", textContent: "Save text" });
     save.addEventListener("click", async () => {
       try { await put(`${uid}.txt`, new Blob([input.value])); await showSplits(); } catch (error) { fail(error); }
