@@ -35,6 +35,8 @@ def open_frozen(trainer: Any) -> "FrozenEncoder":
     encoder = family.encoder(trainer.accelerator.unwrap_model(trainer.model))
     if encoder is None:
         raise ConfigError(f"train.encoder_cache_gb: {family.name} has no encoder whose outputs can be kept")
+    if getattr(getattr(trainer.batches, "options", None), "no_speech", 0):
+        raise ConfigError(f"{PURPOSE}set targets.no_speech 0, for noise takes the place of other cuts in every epoch")
     known = {name: trainer.fingerprint[name] for name in ("model", "data")}
     key, run = make_key(precision=options.precision, **known), Path(trainer.args.output_dir)
     return FrozenEncoder(encoder, run, options.encoder_cache_gb, trainer.batches.augmenter, trainer.accelerator, key)

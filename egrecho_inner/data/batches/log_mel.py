@@ -51,13 +51,21 @@ class LogMel:
         """Return log-mel with its tail (T + tail, F) and its true length T, augmented."""
         if self.reads_stored(cut, augmenter):
             check_stored(cut, self.n_mels)
-            feature, length = load_stored(cut), num_frames(cut.num_samples)
-        else:
-            wave = load_audio(cut)
-            if augmenter:
-                wave = augmenter.wave(wave, cut.id, epoch)
-            feature = log_mel(wave, self.n_mels, tail=TAIL_FRAMES)
-            length = len(feature) - TAIL_FRAMES
+            return self.masked(load_stored(cut), num_frames(cut.num_samples), cut, epoch, augmenter)
+        wave = load_audio(cut)
+        if augmenter:
+            wave = augmenter.wave(wave, cut.id, epoch)
+        return self.of_wave(wave, cut, epoch, augmenter)
+
+    def of_wave(self, wave: np.ndarray, cut: Cut, epoch: int, augmenter: Augmenter | None) -> Any:
+        """Return what `load` does, of a wave (N,) in place of the cut's own; only features are augmented."""
+        feature = log_mel(wave, self.n_mels, tail=TAIL_FRAMES)
+        return self.masked(feature, len(feature) - TAIL_FRAMES, cut, epoch, augmenter)
+
+    def masked(
+        self, feature: np.ndarray, length: int, cut: Cut, epoch: int, augmenter: Augmenter | None
+    ) -> tuple[np.ndarray, int]:
+        """Return features with their augmentation, and their true length."""
         if augmenter:
             feature = augmenter.features(feature, cut.id, epoch, length)
         return feature, min(length, WHISPER_FRAMES)
@@ -95,9 +103,17 @@ class LogMelOnDevice(LogMel):
     def load(self, cut: Cut, epoch: int, augmenter: Augmenter | None) -> tuple[np.ndarray, SpecMasks | None]:
         """Return a cut's augmented wave (N,), and the masks to lay on its features."""
         wave = load_audio(cut)
+        if augmenter:
+            wave = augmenter.wave(wave, cut.id, epoch)
+        return self.of_wave(wave, cut, epoch, augmenter)
+
+    def of_wave(
+        self, wave: np.ndarray, cut: Cut, epoch: int, augmenter: Augmenter | None
+    ) -> tuple[np.ndarray, SpecMasks | None]:
+        """Return what `load` does, of a wave (N,) in place of the cut's own; only features are augmented."""
         if augmenter is None:
             return wave, None
-        wave = augmenter.wave(wave, cut.id, epoch)[: int(WINDOW_SECONDS * SAMPLING_RATE)]
+        wave = wave[: int(WINDOW_SECONDS * SAMPLING_RATE)]
         return wave, augmenter.masks(cut.id, epoch, min(num_frames(len(wave)), WHISPER_FRAMES), self.n_mels)
 
     def silence(self) -> tuple[np.ndarray, None]:

@@ -98,6 +98,8 @@ class TargetOptions(Options, group="targets"):
     text has them where it was decoded with timestamps."""
     previous: ClosedUnitInterval = 0.0
     """Probability that a cut with a known previous text has it as a prompt."""
+    no_speech: ClosedUnitInterval = 0.0
+    """Probability that a cut is replaced by silence or noise of its length, from which <|nospeech|> is learned."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ or noise of its length and an empty text: without that a language model writes s
 noise are drawn by (seed, epoch, id). Cuts without audio are text alone.
 """
 
-from dataclasses import dataclass
 from typing import Any, Protocol
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -22,14 +20,12 @@ from egrecho_inner.data.audio.augment import Augmenter
 from egrecho_inner.data.audio.features import FLOOR, SAMPLING_RATE, log_mel, num_frames
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.audio.store import check_stored, check_values, load_stored
+from egrecho_inner.data.batches.noise import Noise
 from egrecho_inner.data.batches.tensors import CutBatches
 from egrecho_inner.data.cuts.fields import reference_of
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.labels import Labels
 from egrecho_inner.text.prompts import AUDIO, PromptEncoder
-
-LOUDEST, SOFTEST = 0.1, 0.001
-"""Standard deviations of noise: -20 to -60 dB of full scale."""
 
 
 class Shape(Protocol):
@@ -42,30 +38,6 @@ class Shape(Protocol):
     def windows(self, length: int) -> list[int]:
         """Divide a length into windows."""
         ...
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Which cuts are replaced by noise in which epoch."""
-
-    share: float = 0.0
-    seed: int = 0
-
-    def replaces(self, cut: Cut, epoch: int) -> bool:
-        """Return whether a cut is replaced in an epoch."""
-        return crc32(repr(("noise", self.seed, epoch, cut.id)).encode()) < self.share * 2**32
-
-    def wave(self, cut: Cut, epoch: int) -> np.ndarray:
-        """Return silence, or white or brown noise, as long as a cut (N,)."""
-        rng = np.random.default_rng(crc32(repr((self.seed, epoch, cut.id)).encode()))
-        kind, level = rng.integers(3), np.exp(rng.uniform(np.log(SOFTEST), np.log(LOUDEST)))
-        wave = rng.standard_normal(cut.num_samples)
-        if kind == 0:
-            return np.zeros(cut.num_samples, dtype=np.float32)
-        if kind == 1:
-            wave = np.cumsum(wave - wave.mean())
-            wave /= max(float(wave.std()), 1e-9)
-        return (level * wave).clip(-1, 1).astype(np.float32)
 
 
 class SpeechWindows:

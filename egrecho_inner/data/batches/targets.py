@@ -1,10 +1,10 @@
-"""The target text of a cut: the reference or the teacher's text, with or without times and previous text.
+"""The target text of a cut: the reference or the teacher's text, with or without times and previous text, or silence.
 
 In: cuts whose supervisions carry what `data/cuts/fields.py` lists. Out: the batches of `data/batches/tensors.py`.
-Whether a cut gets timestamps and a prompt is drawn afresh for every epoch, and is a pure function of (seed, epoch, id):
-a resumed run is the same run. With `beside_reference` a batch has a second set of targets, from the true transcripts:
-`reference_input_ids` and `reference_labels` (B, L'); with a cache the teacher's tokens, `top_ids` and `top_log_q`
-(B, L, K).
+Whether a cut gets timestamps and a prompt, or is replaced by noise without words, is drawn afresh for every epoch and a
+pure function of (seed, epoch, id): a resumed run is the same run. With `beside_reference` a batch has a second set of
+targets, from the true transcripts: `reference_input_ids` and `reference_labels` (B, L'); with a cache the teacher's
+tokens, `top_ids` and `top_log_q` (B, L, K).
 Left out: a second audio, noise in the prompt.
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -20,12 +21,14 @@ from lhotse.cut import Cut
 
 from egrecho_inner.data.audio.augment import Augmenter, applied
 from egrecho_inner.data.batches.cut_list import CutList
-from egrecho_inner.data.batches.inputs import Inputs, Texts
+from egrecho_inner.data.batches.inputs import Texts
+from egrecho_inner.data.batches.log_mel import LogMel
+from egrecho_inner.data.batches.noise import Noise
 from egrecho_inner.data.batches.options import TargetOptions
 from egrecho_inner.data.batches.teacher_tokens import Choice, LogitCache, lay_out
 from egrecho_inner.data.batches.tensors import CutBatches, check_fits
 from egrecho_inner.data.cuts.fields import Transcript, reference_of, transcript_of
-from egrecho_inner.errors import DataError
+from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.constants import IGNORED
 from egrecho_inner.text.labels import Labels, Segment
 
@@ -52,11 +55,13 @@ class TargetBatches(CutBatches):
         cache: Add the teacher's likeliest tokens.
     """
 
+    inputs: LogMel
+
     def __init__(
         self,
         cuts: CutList,
         labels: Texts,
-        inputs: Inputs,
+        inputs: LogMel,
         augmenter: Augmenter | None = None,
         options: TargetOptions = TargetOptions(),
         seed: int = 0,
@@ -65,6 +70,9 @@ class TargetBatches(CutBatches):
     ):
         super().__init__(cuts, labels, inputs, augmenter)
         self.options, self.seed, self.beside_reference, self.cache = options, seed, beside_reference, cache
+        self.noise = Noise(options.no_speech, seed)
+        if cache is not None and options.no_speech:
+            raise ConfigError("targets.no_speech: kd.teacher_logits has no tokens for noise; leave one of them out")
         if options.timestamps:
             parts = count_parts(cuts, options)
             self.timed = max(parts, default=0) > 1
@@ -75,6 +83,12 @@ class TargetBatches(CutBatches):
                     options.timestamps, len(parts), options.text,
                 )  # fmt: skip
 
+    def load(self, cut: Cut, epoch: int) -> Any:
+        """Return a cut's input in an epoch, or that of the noise in its place."""
+        if not self.noise.replaces(cut, epoch):
+            return super().load(cut, epoch)
+        return self.inputs.of_wave(self.noise.wave(cut, epoch), cut, epoch, self.augmenter)
+
     def label(self, cut: Cut, epoch: int) -> TargetLabels:
         """Return decoder inputs and targets of a cut in an epoch.
 
@@ -82,6 +96,9 @@ class TargetBatches(CutBatches):
             DataError: The teacher's text is missing, or the tokens do not fit the decoder.
         """
         transcript = transcript_of(cut, self.options.text)
+        if self.noise.replaces(cut, epoch):
+            made = self.labels.encode("", transcript.language)
+            return TargetLabels(made.inputs, made.targets, made if self.beside_reference else None)
         timestamps, previous = choose(self.options, self.seed, epoch, cut.id)
         if timestamps and self.augmenter is not None:
             transcript = played(transcript, applied(self.augmenter.speed(cut.id, epoch), cut.num_samples))

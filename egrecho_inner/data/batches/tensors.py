@@ -77,7 +77,7 @@ class CutBatches(Dataset[LoadedBatch]):
         for position in batch.positions:
             cut = self.cuts[position]
             try:
-                item = self.inputs.load(cut, batch.epoch, self.augmenter)
+                item = self.load(cut, batch.epoch)
                 label = self.label(cut, batch.epoch)
             except DataError as error:
                 skipped.append((cut.id, naming(cut.id, error)))
@@ -101,6 +101,10 @@ class CutBatches(Dataset[LoadedBatch]):
             skipped=skipped,
             state=batch.state,
         )
+
+    def load(self, cut: Cut, epoch: int) -> Any:
+        """Return a cut's input in an epoch."""
+        return self.inputs.load(cut, epoch, self.augmenter)
 
     def label(self, cut: Cut, epoch: int) -> Labels:
         """Return inputs and targets of a cut's text; the same in every epoch here.

@@ -10,7 +10,8 @@ import torch
 from tiny import speech_cut, tiny_processor
 
 from egrecho_inner.data.audio.augment import Augmenter
-from egrecho_inner.data.batches.log_mel import LogMel
+from egrecho_inner.data.audio.features import log_mel
+from egrecho_inner.data.batches.log_mel import LogMel, LogMelOnDevice
 from egrecho_inner.data.batches.options import AugmentOptions, SpeedOptions, TargetOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.targets import TargetBatches, choose, played
@@ -59,6 +60,52 @@ def test_choices_are_drawn_afresh_each_epoch_and_repeat_exactly() -> None:
     assert choose(options, 7, 3, "cut5") == tuple(drawn[3, 5])
     assert not np.array_equal(drawn[0], [choose(options, 8, 0, f"cut{n}") for n in range(400)])
     assert all(choose(TargetOptions(timestamps=1.0), 0, e, "x") == (True, False) for e in range(9))
+
+
+def test_noise_takes_the_place_of_other_cuts_each_epoch_and_nothing_is_learned_but_silence(
+    tmp_path: Path, labels: LabelEncoder
+) -> None:
+    folder = tmp_path / "cuts"
+    cuts = [speech_cut(folder, f"u{n}", 0.5 + n / 20, "one two") for n in range(8)]
+    options = TargetOptions(timestamps=1.0, no_speech=0.4)
+    batches = TargetBatches(cuts, labels, LogMel(80), options=options, seed=3)
+    own = TargetBatches(cuts, labels, LogMel(80))[Batch(0, np.arange(8), False)].inputs
+    silent = ["<|startoftranscript|>", "<|nospeech|>"]
+    drawn = []
+    for epoch in range(4):
+        batch = Batch(epoch, np.arange(8), False)
+        made, again = batches[batch], TargetBatches(cuts, labels, LogMel(80), options=options, seed=3)[batch]
+        for name, value in made.inputs.items():  # the same bits from another start, as after a kill
+            assert torch.equal(value, again.inputs[name]), name
+        is_noise = [names(row)[:2] == silent for row in made.inputs["decoder_input_ids"].tolist()]
+        drawn.append(is_noise)
+        for row, noise in enumerate(is_noise):
+            target = [each for each in made.inputs["labels"][row].tolist() if each != IGNORED]
+            frames = int(made.inputs["attention_mask"][row].sum())
+            assert frames == int(own["attention_mask"][row].sum()), "as long as the cut"
+            same = torch.equal(made.inputs["input_features"][row], own["input_features"][row])
+            assert same != noise, "what is not called silence is the cut's own audio"
+            assert (target == [labels.no_speech, labels.eot]) == noise
+    share = np.mean(drawn)
+    assert 0.2 < share < 0.6 and len({tuple(epoch) for epoch in drawn}) == 4, "drawn afresh"
+    assert not any(names(batches.label(cut, 0).inputs) == silent for cut in cuts if not batches.noise.replaces(cut, 0))
+    other = TargetBatches(cuts, labels, LogMel(80), options=options, seed=4)
+    assert [other.noise.replaces(cut, 0) for cut in cuts] != drawn[0]
+
+
+@pytest.mark.parametrize("kind", [LogMel, LogMelOnDevice])
+def test_noise_has_the_features_of_its_wave_wherever_they_are_computed(
+    tmp_path: Path, labels: LabelEncoder, kind: type[LogMel]
+) -> None:
+    cut = speech_cut(tmp_path, "u", 1.0)
+    batches = TargetBatches([cut], labels, kind(80), options=TargetOptions(no_speech=1.0), beside_reference=True)
+    made = batches[Batch(2, [0], False)].inputs
+    batches.inputs.to_device(made, torch.device("cpu"))
+    wave = batches.noise.wave(cut, 2)
+    assert np.allclose(made["input_features"][0, :, :100].T, log_mel(wave, 80)[:100], atol=1e-4)
+    assert torch.equal(made["labels"], made["reference_labels"])
+    with pytest.raises(ConfigError, match="teacher_logits has no tokens for noise"):
+        TargetBatches([cut], labels, kind(80), options=TargetOptions(no_speech=0.1), cache=object())
 
 
 def test_one_previous_text_token_and_no_loss_on_the_prompt(tmp_path: Path, labels: LabelEncoder) -> None:
