@@ -12,6 +12,8 @@ from lhotse.cut import Cut
 
 LOUDEST, SOFTEST = 0.1, 0.001
 """Standard deviations of noise: -20 to -60 dB of full scale."""
+STREAM = 1
+"""Apart from other draws for the same seed, epoch and cut (`targets.choose`)."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Noise:
 
     def replaces(self, cut: Cut, epoch: int) -> bool:
         """Return whether a cut is replaced in an epoch."""
-        return crc32(repr(("noise", self.seed, epoch, cut.id)).encode()) < self.share * 2**32
+        # not the checksum itself: of ids that differ in the epoch alone it differs by one pattern of bits
+        rng = np.random.default_rng([self.seed, epoch, crc32(cut.id.encode()), STREAM])
+        return bool(rng.random() < self.share)
 
     def wave(self, cut: Cut, epoch: int) -> np.ndarray:
         """Return silence, or white or brown noise, as long as a cut (N,)."""
