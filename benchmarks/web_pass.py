@@ -2,12 +2,14 @@
 """Passes over a million windows without audio: time and memory of each stage; what three million hours would cost.
 
     benchmarks/web_pass.py --windows 1000000 --jobs 2
+    benchmarks/web_pass.py --web data/web_mini/web      # the stages that read audio, on recordings with captions
 
 Windows of 24 s with three captions each, made up; every stage is the program itself in a process of its own, whose
 largest memory is that of the kernel's account. Prints a Markdown table. Hours are those of audio: a stage that needs
 none of it is measured all the same in hours of audio that a core gets through in an hour.
 """
 
+import json
 import random
 import resource
 import subprocess
@@ -22,7 +24,7 @@ from tabulate import tabulate
 from egrecho_inner.config import run
 from egrecho_inner.config_types import PositiveInt
 from egrecho_inner.errors import MachineError
-from egrecho_inner.runtime.files import to_line, write_jsonl
+from egrecho_inner.runtime.files import read_lines, to_line, write_jsonl
 
 WINDOW = 24.0  # seconds
 POOL_HOURS = 3e6
@@ -34,30 +36,41 @@ STAGES = {
     "dedup": ["dedup", "--cuts", "[{0}/kept.jsonl]", "--out", "{0}/unique.jsonl"],
     "decontaminate": ["decontaminate", "{0}/unique.jsonl", "{0}/clean.jsonl", "--against", "[{0}/test.jsonl]"],
 }
+AUDIO_STAGES = {
+    "import-web": ["import-web", "{1}", "{0}/documents.jsonl.gz", "--audio", "{0}/audio"],
+    "segment": ["segment", "{0}/documents.jsonl.gz", "{0}/windows.jsonl.gz"],
+    "tag (loudness, music)": ["tag", "{0}/windows.jsonl.gz", "{0}/loud.jsonl.gz", "--tags", "[loudness, music]"],
+    "tag (speech_share)": ["tag", "{0}/windows.jsonl.gz", "{0}/voiced.jsonl.gz", "--tags", "[speech_share]"],
+    "to-shar": ["to-shar", "{0}/windows.jsonl.gz", "{0}/shar"],
+}
 PARALLEL = ("tag", "dedup", "decontaminate")
 
 
-def web_pass(windows: PositiveInt = 1_000_000, jobs: PositiveInt = 2) -> None:
-    """Measure the stages that read manifests.
+def web_pass(windows: PositiveInt = 1_000_000, jobs: PositiveInt = 2, web: str = "") -> None:
+    """Measure the stages that read manifests, or those that read audio.
 
     Args:
         windows: How many.
         jobs: Processes of the stages that have them.
+        web: Folder of recordings with captions, whose audio is read; without it windows are made up.
     """
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        write_jsonl(Path(name) / "windows.jsonl", made(windows, 0))
-        write_jsonl(Path(name) / "test.jsonl", made(1000, 1))
+        if not web:
+            write_jsonl(Path(name) / "windows.jsonl", made(windows, 0))
+            write_jsonl(Path(name) / "test.jsonl", made(1000, 1))
         hours = windows * WINDOW / 3600
-        for stage, words in STAGES.items():
-            options = [word.replace("{0}", name) for word in words]
+        for stage, words in (AUDIO_STAGES if web else STAGES).items():
+            options = [word.replace("{0}", name).replace("{1}", web) for word in words]
             options += ["--jobs", str(jobs)] if stage in PARALLEL else []
             wall, cpu, memory = measure([sys.executable, "-m", "egrecho_inner.cli", *options])
+            if stage == "import-web":
+                hours = sum(json.loads(line)["duration"] for line in read_lines(f"{name}/documents.jsonl.gz")) / 3600
             speed = hours / (cpu / 3600)
             seconds, size = (f"{wall:.0f} s", f"{cpu:.0f} s"), f"{memory:.0f} MB"
             rows.append([stage, *seconds, size, f"{speed:,.0f}", f"{POOL_HOURS / speed:,.1f}"])
             print(rows[-1], file=sys.stderr, flush=True)
-    print(f"{windows:,} windows, {hours:,.0f} h, {jobs} processes\n")
+    print(f"{web}, {hours:.2f} h\n" if web else f"{windows:,} windows, {hours:,.0f} h, {jobs} processes\n")
     heads = ["stage", "wall", "CPU", "largest process", "audio-h per core-h", "core-h for 3 M h"]
     print(tabulate(rows, heads, tablefmt="github", disable_numparse=True))
 
