@@ -82,8 +82,8 @@ def drop_repeated(cues: list[Cue], counts: Counter[str]) -> list[Cue]:
 def unroll(cues: list[Cue], counts: Counter[str]) -> list[Cue]:
     """Undo roll-up captions: remove from each cue the lines that the cue before it has shown already.
 
-    Live captions scroll: "a", "a / b", "b / c". Lines of one word count only where others of the document scroll, and
-    any only when the cues touch, so that a repeated refrain stays.
+    Live captions scroll: "a", "a / b", "b / c". Lines of one word, and lines behind a pause that new ones follow, count
+    only where others of the document scroll, and any other only when the cues touch, so that a repeated refrain stays.
     """
     kept: list[Cue] = []
     shown: list[str] = []
@@ -102,19 +102,23 @@ def unroll(cues: list[Cue], counts: Counter[str]) -> list[Cue]:
     return kept
 
 
-def scrolled(before: Cue, cue: Cue, single: bool) -> int:
+TOUCHING, PAUSE = 0.5, 5.0
+"""Seconds between cues that touch, and of a pause that a scrolled line may outlast."""
+
+
+def scrolled(before: Cue, cue: Cue, scrolls: bool) -> int:
     """Return how many lines at the beginning of a cue are those at the end of the one before it.
 
     Args:
         before: A cue.
         cue: The next one.
-        single: Count lines of one word, too.
+        scrolls: Whether lines scroll elsewhere in the document.
     """
     shown, lines = ([line.strip() for line in each.text.split("\n") if line.strip()] for each in (before, cue))
-    if not shown or cue.start - before.end >= 0.5:
-        return 0
     size = next((n for n in range(min(len(lines), len(shown)), 0, -1) if shown[-n:] == lines[:n]), 0)
-    return size if single or any(" " in line for line in lines[:size]) else 0
+    if cue.start - before.end >= (PAUSE if scrolls and size < len(lines) else TOUCHING):
+        return 0
+    return size if scrolls or any(" " in line for line in lines[:size]) else 0
 
 
 def cut_overlaps(cues: list[Cue], counts: Counter[str]) -> list[Cue]:

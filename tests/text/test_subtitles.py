@@ -4,7 +4,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from egrecho_inner.errors import DataError
@@ -202,6 +202,18 @@ def test_lines_of_one_word_scroll_with_the_others() -> None:
     assert [cue.text for cue in fixed] == ["hello", "the old house", "stands"] and counts["roll-up line"] == 3
 
 
+def test_lines_scroll_over_a_pause_where_others_do() -> None:
+    rolled = [
+        Cue(0, 2, "we went to"),
+        Cue(2.2, 4, "we went to\nthe old house"),
+        Cue(5, 6, "the old house\non the hill"),
+    ]
+    fixed, _ = repair(rolled)
+    assert [cue.text for cue in fixed] == ["we went to", "the old house", "on the hill"]
+    fixed, counts = repair([rolled[0], Cue(3, 4, "we went to\nthe old house")])
+    assert [cue.text for cue in fixed] == ["we went to", "we went to\nthe old house"] and not counts
+
+
 def test_a_refrain_that_comes_again_later_stays() -> None:
     song = [Cue(0, 2, "row row row"), Cue(4, 6, "row row row"), Cue(6, 7, "no"), Cue(7, 8, "no")]
     fixed, counts = repair(song)
@@ -211,6 +223,7 @@ def test_a_refrain_that_comes_again_later_stays() -> None:
 times = st.integers(0, 600).map(lambda n: n / 10)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a machine that does other work
 @given(st.lists(st.builds(Cue, times, times, st.sampled_from(["a b", "c d", "a b\nc d", "", "e"])), max_size=12))
 def test_repaired_cues_are_in_order_disjoint_and_repair_changes_nothing_more(cues: list[Cue]) -> None:
     fixed, _ = repair(cues)
