@@ -4,25 +4,38 @@ import importlib.util
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from torch import nn
+from transformers import PreTrainedModel, TrainingArguments
 
 from egrecho_inner.config import read_yaml
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.runtime.devices import auto_device
 from egrecho_inner.runtime.files import write_text
 from egrecho_inner.training.guards import devices, strategy
+from egrecho_inner.training.guards.deepspeed_config import check_deepspeed_config
 from egrecho_inner.training.options import TrainOptions
 
+LAYERS = "transformer_layer_cls_to_wrap"
 WANDB_RUN = "wandb_run_id"
 """In the run folder: under which id Weights & Biases knows it."""
 OUR_RUNS: set[str] = set()
 """Ids that this process has put into the environment itself."""
 
 
-def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_dev: bool) -> TrainingArguments:
+def training_arguments(
+    options: TrainOptions, outdir: Path, max_steps: int, has_dev: bool, model: nn.Module | None = None
+) -> TrainingArguments:
     """Translate options to Transformers' own, with what Whisper and Lhotse need fixed.
+
+    Args:
+        options: Ours.
+        outdir: The run folder.
+        max_steps: Optimizer steps.
+        has_dev: Whether there are development cuts.
+        model: What FSDP is to divide.
 
     Raises:
         ConfigError: The machine cannot do what is asked.
@@ -77,7 +90,7 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
         ddp_find_unused_parameters=False,
         deepspeed=options.deepspeed,
         fsdp=bool(options.fsdp),
-        fsdp_config=read_yaml(options.fsdp) if options.fsdp else None,
+        fsdp_config=fsdp_settings(options.fsdp, model) if options.fsdp else None,
         report_to=[name for name in options.report_to if name != "tensorboard"] or "none",  # watch.Board is ours
         project="egrecho",
         run_name=outdir.resolve().name,
@@ -92,6 +105,21 @@ def training_arguments(options: TrainOptions, outdir: Path, max_steps: int, has_
 def optimizer_name(name: str, cuda: bool) -> str:
     """Return Transformers' name of an optimizer; Lion is ours and takes the place of AdamW in the trainer."""
     return {"adamw": "adamw_torch_fused" if cuda else "adamw_torch", "lion": "adamw_torch"}.get(name, name)
+
+
+def fsdp_settings(path: str, model: nn.Module | None) -> dict[str, Any]:
+    """Read a configuration of FSDP, its layers those that the model has: the file's, and what Transformers names.
+
+    Args:
+        path: The file.
+        model: None takes the file's layers as they are.
+    """
+    found = read_yaml(path)
+    if LAYERS in found and model is not None:
+        library = (each for each in model.modules() if isinstance(each, PreTrainedModel))
+        named = {name for each in library for name in each._no_split_modules or ()}
+        found[LAYERS] = sorted(({*found[LAYERS]} | named) & {type(each).__name__ for each in model.modules()})
+    return found
 
 
 def check_sharded(options: TrainOptions) -> None:
@@ -150,8 +178,19 @@ def check_options(options: TrainOptions) -> None:
         path = getattr(options, name)
         if path is not None and not Path(path).is_file():
             raise ConfigError(f"train.{name}: {path} does not exist; config/ has them")
-    if options.nonfinite == "skip" and options.deepspeed and strategy.zero_stage(options.deepspeed) == 0:
+    if options.deepspeed:
+        check_deepspeed(options)
+
+
+def check_deepspeed(options: TrainOptions) -> None:
+    """Refuse a configuration of DeepSpeed that cannot do what the options ask for.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    if options.nonfinite == "skip" and strategy.zero_stage(options.deepspeed) == 0:
         raise ConfigError(
             f"train.nonfinite skip: without ZeRO DeepSpeed takes the step before it can be seen; {options.deepspeed} "
             "asks for stage 0, use config/ds_zero1.json, or train.nonfinite stop"
         )
+    check_deepspeed_config(options.deepspeed, options)

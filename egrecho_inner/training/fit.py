@@ -247,7 +247,7 @@ class Run:
         return self.trainer_type(
             model,
             self.family,
-            training_arguments(train, self.outdir, max_steps, has_dev=bool(self.data.dev_sets)),
+            training_arguments(train, self.outdir, max_steps, bool(self.data.dev_sets), model),
             train,
             batches,
             plan,
