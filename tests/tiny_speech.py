@@ -15,6 +15,8 @@ from transformers import (
     GemmaForCausalLM,
     HubertConfig,
     HubertModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -40,7 +42,7 @@ WAVE = {
     "num_conv_pos_embedding_groups": 4,
 }
 WAVE_KINDS = ("wavlm", "hubert-group", "hubert-layer")
-LLM_KINDS = ("llama", "qwen", "gemma")
+LLM_KINDS = ("llama", "qwen", "gemma", "lfm2")
 
 
 @lru_cache
@@ -74,6 +76,9 @@ def tiny_llm(kind: str = "llama", seed: int = 0) -> PreTrainedModel:
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=True)),
         "qwen": lambda: Qwen2ForCausalLM(Qwen2Config(**shape)),
         "gemma": lambda: GemmaForCausalLM(GemmaConfig(**shape, head_dim=8)),
+        "lfm2": lambda: Lfm2ForCausalLM(
+            Lfm2Config(**shape, block_auto_adjust_ff_dim=False, layer_types=["conv", "full_attention"])
+        ),
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

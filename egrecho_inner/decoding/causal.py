@@ -36,13 +36,14 @@ class CausalRows:
         """Make several rows of each."""
         self.beams = times
         self.ids, self.mask = (each.repeat_interleave(times, 0) for each in (self.ids, self.mask))
-        self.cache.batch_repeat_interleave(times)
+        rows = torch.arange(len(self.ids), device=self.ids.device) // times
+        self.cache.reorder_cache(rows)  # layers of convolutions have no batch_repeat_interleave
 
     def keep(self, utterances: Tensor) -> None:
         """Go on with some utterances, given by position."""
         rows = (utterances[:, None] * self.beams + torch.arange(self.beams, device=utterances.device)).flatten()
         self.ids, self.mask = self.ids[rows], self.mask[rows]
-        self.cache.batch_select_indices(rows)
+        self.cache.reorder_cache(rows)
 
     def reorder(self, rows: Tensor) -> None:
         """Put rows of the same utterance in the place of others; their masks are equal."""
