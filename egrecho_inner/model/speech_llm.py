@@ -64,11 +64,6 @@ class SpeechLlm(nn.Module):
         return with_reduction(self.encoder.shape, self.projector.reduction)
 
     @property
-    def dummy(self) -> Tensor:
-        """No vectors (0, E)."""
-        return self.llm.get_input_embeddings().weight.new_zeros(0, self.llm.get_input_embeddings().weight.shape[1])
-
-    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.llm.parameters()).device
@@ -157,7 +152,7 @@ class SpeechLlm(nn.Module):
             encoder_outputs: The encoder's output (R, S, D), where it is known.
             num_items_in_batch: Target tokens of the global batch.
         """
-        vectors = [self.dummy] * len(input_ids)
+        vectors = [input_ids.new_zeros(0)] * len(input_ids)  # rows of text alone have no place for them
         if input_features is not None and attention_mask is not None and windows is not None:
             frames = encoder_outputs[0] if encoder_outputs else None
             vectors = self.listen(input_features, attention_mask, windows, frames)
@@ -201,7 +196,10 @@ class SpeechLlm(nn.Module):
 
     def ctc(self, vectors: list[Tensor], labels: Tensor) -> Tensor:
         """Return the CTC loss of the vectors, read by the language model's embeddings, summed over utterances."""
-        table = nn.functional.normalize(self.llm.get_input_embeddings().weight.detach().float(), dim=-1)  # (V, E)
+        embed = self.llm.get_input_embeddings()
+        with torch.no_grad():  # by a call: ZeRO-3 and FSDP gather a module's weights where it is called
+            table = embed(torch.arange(embed.num_embeddings, device=labels.device))  # (V, E)
+        table = nn.functional.normalize(table.float(), dim=-1)
         unit_vectors = nn.functional.normalize(pad_sequence(vectors, True).float(), dim=-1)  # (B, N, E)
         log_probs = (CTC_SCALE * unit_vectors @ table.T).log_softmax(-1).transpose(0, 1)  # (N, B, V)
         words = words_of(labels)

@@ -112,3 +112,13 @@ class Family(Protocol):
             made: What `training.json` will hold: `input_window`, `timestamps`, ...
         """
         ...
+
+    def save_kept(self, model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
+        """Save the result of a model that `plain` could not copy, from what a checkpoint keeps of it.
+
+        Args:
+            model: Sharded over processes.
+            state: The gathered weights, by the names of `kept`, or all of them.
+            folder: Is renamed into place afterwards.
+        """
+        ...

@@ -133,8 +133,8 @@ class SlamFamily:
         return SpeechTranscriber(model, self.labels, self.clean, DecodeOptions(**given))(cuts, list(positions))
 
     def kept(self, model: nn.Module) -> frozenset[str]:
-        """Keep what is trained."""
-        return frozenset(name for name, weight in model.named_parameters() if weight.requires_grad)
+        """Keep what is trained, and projector and adapter in any case: what a result holds."""
+        return frozenset(name for name, weight in model.named_parameters() if weight.requires_grad or is_new(name))
 
     def plain(self, module: nn.Module) -> nn.Module | None:
         """Build an encoder; a whole model of 7 B and more is not copied: the loss decides."""
@@ -156,15 +156,20 @@ class SlamFamily:
 
     def save(self, model: SpeechLlm, folder: Path, made: Mapping[str, Any]) -> None:
         """Save the trained parts, or a language model that was trained alone as any other."""
+        self.save_kept(model, trained_weights(model), folder)
+
+    def save_kept(self, model: SpeechLlm, state: Mapping[str, Tensor], folder: Path) -> None:
+        """Save the trained parts, which are all that a folder has of them."""
         if model.encoder is None:
-            model.llm.save_pretrained(folder)
+            own = {name.removeprefix("llm."): value for name, value in state.items()}
+            model.llm.save_pretrained(folder, state_dict=own)
             self.labels.tokenizer.save_pretrained(folder)
             return
         config = SpeechConfig(
             self.config.model, self.config.projector, self.config.prompt, self.config.lora,
             digests_of(self.config, self.labels),
         )  # fmt: skip
-        save_speech_llm(trained_weights(model), config, folder)
+        save_speech_llm(state, config, folder)
 
 
 def longest(shape: AudioShape, vectors: int) -> float:

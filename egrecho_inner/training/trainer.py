@@ -201,7 +201,8 @@ class PlanTrainer(Trainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         # the one moment between clipping and the optimizer's step, of every strategy
         norm = super()._get_grad_norm(model, grad_norm)
-        if not torch.isfinite(torch.as_tensor(norm)):
+        # None of DeepSpeed in fp32 without ZeRO, which keeps the norm to itself; weights are looked at before each save
+        if norm is not None and not torch.isfinite(torch.as_tensor(norm)):
             meet_nonfinite(self, model, float(norm))
         return norm
 

@@ -69,11 +69,13 @@ def save_result(trainer: PlanTrainer, place: Path, window: Window, about: dict[s
             for name in ("adapter_config.json", "adapter_model.safetensors"):
                 shutil.copyfile(source / name, working / name)
         else:
-            if is_sharded(model):
-                model = family.plain(model)
-            load_weights(model, source, family)
-            load_averages(model, source)
-            family.save(model, working, made)
+            plain = family.plain(model) if is_sharded(model) else model
+            if plain is None:
+                family.save_kept(model, read_weights(source), working)
+            else:
+                load_weights(plain, source, family)
+                load_averages(plain, source)
+                family.save(plain, working, made)
         write_json(working / TRAINING, made)
         write_card(working)
     logger.info("saved %s", place)
@@ -150,9 +152,14 @@ def load_weights(model: nn.Module, folder: Path, family: Family) -> None:
     Raises:
         ConfigError: They are another model's.
     """
+    missing, unexpected = model.load_state_dict(read_weights(folder), strict=False)
+    if odd := odd_weights(missing, unexpected, family.kept(model), family):
+        raise ConfigError(f"{folder}: weights {odd[:5]} do not belong to this model")
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Read the weights of a checkpoint, of all its files."""
     state: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("model*.safetensors")):
         state |= load_file(file)
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    if odd := odd_weights(missing, unexpected, family.kept(model), family):
-        raise ConfigError(f"{folder}: weights {odd[:5]} do not belong to this model")
+    return state
