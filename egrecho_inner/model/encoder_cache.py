@@ -1,6 +1,7 @@
 """The outputs of a frozen encoder, computed once for each cut and read back in later epochs, by all processes.
 
-In: the encoder, ids of cuts, their features and mask. Out: its output (B, S, D), for `Whisper(encoder_outputs=...)`.
+In: the encoder, ids of cuts, their features or waves, and mask. Out: its output (B, S, D), for the model's
+`encoder_outputs`.
 Only for an encoder that is not trained, on features that are the same in every epoch: no augmentation.
 Kept in half precision in the run folder: 2 D bytes for 20 ms, 0.14 GB per hour for tiny, 0.46 for large. Each process
 writes a file of its own and reads those of all: with the next epoch's batches a cut comes to another one.
@@ -18,14 +19,14 @@ import shutil
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from egrecho_inner.model.length import position_mask
+from egrecho_inner.model.audio_encoder import AudioEncoder
 from egrecho_inner.runtime.files import write_text
 
 ROW = struct.Struct("<16sQII")
@@ -87,11 +88,12 @@ class EncoderCache:
         Args:
             encoder: The frozen encoder, in eval mode.
             ids: Of the cuts (B,).
-            features: (B, F, T).
+            features: (B, F, T) log-mel, or (B, T) waves.
             mask: (B, T); None where every frame counts.
         """
-        positions = (features.shape[-1] + 1) // 2
-        lengths = [positions] * len(ids) if mask is None else position_mask(mask).sum(-1).tolist()
+        count = encoder.shape.frames if isinstance(encoder, AudioEncoder) else halved
+        positions = count(features.shape[-1])
+        lengths = [positions] * len(ids) if mask is None else count(mask.sum(-1)).tolist()
         names = [hash_name(name, length) for name, length in zip(ids, lengths, strict=True)]
         if any(name not in self.places for name in names):
             self.refresh()  # another process may have them
@@ -177,7 +179,12 @@ def encode(encoder: nn.Module, features: Tensor, mask: Tensor | None) -> Tensor:
         if mask is None:
             return encoder(features).last_hidden_state
         frames = int(mask.sum(-1).max())
-        return encoder(features[:, :, :frames], attention_mask=mask[:, :frames].to(features.device)).last_hidden_state
+        return encoder(features[..., :frames], attention_mask=mask[:, :frames].to(features.device)).last_hidden_state
+
+
+def halved(frames: Any) -> Any:
+    """Return the positions S of T log-mel frames."""
+    return (frames + 1) // 2
 
 
 def hash_name(name: str, length: int) -> bytes:

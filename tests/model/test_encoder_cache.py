@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import tiny_model, tiny_processor
+from tiny_speech import WAVE_KINDS, tiny_wave_encoder
 from torch import Tensor
 
 from egrecho_inner.model.encoder_cache import EncoderCache
@@ -46,6 +47,23 @@ def test_loss_and_outputs_are_those_of_the_encoder(room: float, tmp_path: Path) 
         assert torch.allclose(again.logits, plain.logits, atol=0.05)
     assert calls == [2, 1] + [1] * (room < 1e9)  # what is missing of a batch at once; there was no room for "c"
     assert cache.used <= room
+
+
+@pytest.mark.parametrize("kind", WAVE_KINDS)
+def test_outputs_of_waves_are_those_of_the_encoder(kind: str, tmp_path: Path) -> None:
+    encoder, lengths = tiny_wave_encoder(kind), {"a": 17_301, "b": 6_100}
+    waves = torch.randn(2, 17_301, generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(17_301)[None] < torch.tensor(list(lengths.values()))[:, None]).long()
+    cache = EncoderCache(tmp_path, encoder.config.hidden_size, 1e9)
+    first = cache(encoder, ["a", "b"], waves, mask)
+    with torch.no_grad():
+        expected = encoder(waves, mask).last_hidden_state
+    encoder.forward = None  # nothing is computed again, alone or with others
+    again = cache(encoder, ["b", "a"], waves.flip(0), mask.flip(0)).flip(0)
+    for row, length in enumerate(lengths.values()):
+        end = encoder.shape.frames(length)
+        assert torch.allclose(first[row, :end], expected[row, :end], atol=5e-3)
+        assert torch.equal(first[row], again[row]) and not first[row, end:].any()
 
 
 def test_a_cut_of_another_length_is_computed_again(tmp_path: Path) -> None:
