@@ -16,6 +16,7 @@ from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.options import BatchOptions
 from egrecho_inner.data.batches.plan import Batch
 from egrecho_inner.data.batches.speech_prompts import Noise
+from egrecho_inner.data.batches.tensors import LoadedBatch
 from egrecho_inner.errors import ConfigError, ModelError
 from egrecho_inner.evaluation import evaluate
 from egrecho_inner.import_jsonl import import_jsonl
@@ -181,3 +182,11 @@ def test_development_cuts_have_their_own_prompts_and_tokens_and_no_noise(
     scored = family.scored(cuts)[Batch(0, [0], False)]
     assert torch.equal(scored.inputs["input_features"][0].T, torch.from_numpy(wanted[0]))
     assert scored.targets > 1
+
+
+def test_padding_in_the_log_is_never_negative(whole: Path) -> None:
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    shares = [row["padding"] for row in rows if "padding" in row]
+    assert shares and all(0 <= share < 1 for share in shares)
+    rounded = LoadedBatch({}, ["a"], 1.234, 1, 1.23, 1, 1, [])  # 123 frames of 10 ms
+    assert rounded.padded_seconds == 1.234

@@ -48,8 +48,8 @@ class LoadedBatch(NamedTuple):
 
     @property
     def padded_seconds(self) -> float:
-        """Of audio, with padding."""
-        return self.rows * self.row_seconds
+        """Of audio, with padding; never less than the audio, of which frames may round a few milliseconds off."""
+        return max(self.rows * self.row_seconds, self.seconds)
 
 
 class CutBatches(Dataset[LoadedBatch]):
