@@ -16,8 +16,8 @@ set -euo pipefail
 stage=0
 stop_stage=2
 exp=exp/slam_lm
-clean_steps=700
-noisy_steps=2300
+clean_steps=350
+noisy_steps=700
 overrides=
 . "$(dirname "$0")/../../path.sh"
 cd "$EGRECHO_ROOT"
@@ -32,9 +32,9 @@ texts() {
 }
 if at_stage 0; then
   python egs/slam/local/make_lm.py --processor egs/mini/nano --out "$exp/empty"
-  texts clean $((32 * clean_steps)) 0.1 1
-  texts noisy $((32 * noisy_steps)) 1 2
-  texts dev 300 1 3
+  texts clean 11200 0 1
+  texts noisy 24000 1 2
+  texts dev 200 1 3
 fi
 
 # train NAME LM STEPS WORDS...: options of slam.py
@@ -44,4 +44,4 @@ train() {
     "${@:4}" ${words[@]+"${words[@]}"}
 }
 if at_stage 1; then train clean "$exp/empty" "$clean_steps" --model.random_llm true; fi
-if at_stage 2; then train noisy "$exp/clean/final" "$noisy_steps" --train.learning_rate 2.0e-3; fi
+if at_stage 2; then train noisy "$exp/clean/final" "$noisy_steps" --train.schedule cosine; fi
