@@ -70,6 +70,8 @@ def distil(
         raise ConfigError(
             "kd.reference_weight: with targets.text reference the true transcripts are the labels already"
         )
+    if kd.teacher_logits and augment and augment.concatenate:
+        raise ConfigError("kd.teacher_logits are of single cuts: leave augment.concatenate out, or load the teacher")
     processor = load_processor(model.path)
     student = start_model(model, processor, train.seed)
     taught, shared = load_teacher(teacher, student, kd, train)

@@ -62,6 +62,8 @@ def train_slam(
 
     if model.encoder is None and (lora or loss.kl_weight or loss.ctc_weight or silence.share):
         raise ConfigError("without model.encoder a language model is trained on text: leave lora, loss and silence out")
+    if augment and augment.concatenate:
+        raise ConfigError("augment.concatenate is for Whisper's 30 s; take data.max_seconds and egrecho pack here")
     if train.encoder_cache_gb and silence.share:
         raise ConfigError("train.encoder_cache_gb wants the same audio in every epoch; set silence.share 0")
     if train.encoder_cache_gb and data.max_seconds > 30:

@@ -34,7 +34,7 @@ class DecodeOptions(Options, group="decode"):
     """Transcribe, or translate to English."""
     window: Literal["auto", "longest", "30s", "30s-zeros"] = "auto"
     """Pad to the longest cut of a batch, or to 30 s; auto does as the model was trained, 30s if nothing is known.
-    30s-zeros puts zeros behind the log-mel, as openai-whisper, faster-whisper and whisper.cpp do, not silence."""
+    30s-zeros puts zeros behind the log-mel, as openai-whisper and faster-whisper do, not silence."""
     timestamps: bool = False
     """Ask the model for timestamps; they are left out of the text."""
     long_form: Literal["auto", "silences", "timestamps"] = "auto"

@@ -44,6 +44,7 @@ WORDS: dict[str, Callable[[float], str]] = {
     "data_wait": lambda share: f"waiting for data {100 * share:.1f} %",
     "peak_memory_gb": "{:.2f} GB at most".format,
     "mfu": lambda share: f"MFU {100 * share:.1f} %",
+    "joined": lambda share: f"{100 * share:.1f} % of the cuts joined",
     "skipped": "{:,} cuts left out".format,
     "nonfinite": "{:,} updates left out".format,
     "eval_wer": lambda rate: f"development WER {percent(rate)} %",
@@ -73,6 +74,7 @@ class Tally:
     def reset(self) -> None:
         """Begin a new line."""
         self.audio = self.padded = self.waited = 0.0
+        self.cuts = self.joined = 0
         self.flops = 0.0
         self.began = time.perf_counter()
 
@@ -80,13 +82,16 @@ class Tally:
         """Count a batch."""
         self.audio += batch.seconds
         self.padded += batch.padded_seconds
+        self.cuts += len(batch.ids)
+        self.joined += batch.joined
         self.ids.append(batch.ids)
         self.skips.note(batch.ids, batch.skipped)
 
     def speed(self, device: torch.device, peak_flops: float | None) -> dict[str, float]:
         """Return the figures of all processes together, of waiting and memory the highest, and begin anew."""
         elapsed = max(time.perf_counter() - self.began, 1e-9)
-        audio, padded, flops, processes = collectives.total([self.audio, self.padded, self.flops, 1.0], device)
+        counted = [self.audio, self.padded, self.flops, 1.0, self.cuts, self.joined]
+        audio, padded, flops, processes, cuts, joined = collectives.total(counted, device)
         waited, memory = collectives.largest([self.waited / elapsed, peak_memory()], device)
         figures = {
             "audio_seconds_per_second": round(audio / elapsed, 1),
@@ -96,6 +101,8 @@ class Tally:
         }
         if peak_flops:
             figures["mfu"] = round(flops / processes / elapsed / peak_flops, 4)
+        if joined:
+            figures["joined"] = round(joined / cuts, 4)
         if self.skips.reasons:
             figures["skipped"] = len(self.skips.reasons)
         if self.orthogonality is not None:

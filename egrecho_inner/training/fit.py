@@ -127,6 +127,8 @@ class Run:
         self.data, self.window, self.augment = data, window, augment
         self.config, self.allow, self.stops = config, allow, stops
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        if augment and augment.concatenate and source == "teacher":
+            raise ConfigError("augment.concatenate joins references; join teachers' texts beforehand (egrecho pack)")
         self.cuts = open_cuts(data.train)
         longest = family.inputs.max_seconds
         self.cuts.keep_trainable(family.labels, data.max_skip_ratio, source, data.no_speech, longest)
@@ -199,23 +201,27 @@ class Run:
         """
         try:
             smaller, finer = memory.halve(batch, train, times)
-            return finer, self.make_plan(smaller, train.seed, finer.accumulation, folder, times)
+            return finer, self.make_plan(smaller, finer, folder, times)
         except (ConfigError, DataError) as error:
             if fault is None:
                 raise
             raise memory.OutOfMemory(f"{fault}; the batches cannot be halved again ({error})") from error
 
     def make_plan(
-        self, batch: BatchOptions, seed: int, accumulation: int, folder: Path | None, halvings: int = 0
+        self, batch: BatchOptions, train: TrainOptions, folder: Path | None, halvings: int = 0
     ) -> BatchPlan | StreamPlan:
         """Plan the batches; those of a stream go on where the checkpoint's stood."""
-        group = seed, self.world_size, accumulation, self.window.padded_share
+        group = train.seed, self.world_size, train.accumulation, self.window.padded_share
+        concatenate = self.augment and self.augment.concatenate
+        rows = {"rows": self.window.rows(concatenate, train)}
+        if concatenate:
+            rows["alike"] = self.cuts.alike(concatenate.same_speaker)
         if isinstance(self.cuts, CutStream):
             then = checkpoint.facts(folder) if folder else {}
             if state := then.get("stream"):  # it counts batches, which are smaller now
                 state = {**state, "taken": state["taken"] * 2 ** (halvings - then.get("halvings", 0))}
-            return StreamPlan(self.cuts, batch, *group, state=state)
-        plan = BatchPlan(self.cuts.durations, batch, *group)
+            return StreamPlan(self.cuts, batch, *group, state=state, **rows)
+        plan = BatchPlan(self.cuts.durations, batch, *group, **rows)
         plan.recall(self.outdir / EPOCHS)
         return plan
 
@@ -277,7 +283,7 @@ class Run:
                 if isinstance(each, Metrics):
                     each.close()
         raise_if_stopped(trainer)
-        told = card.about(self.model, self.cuts.durations, trainer.fingerprint["config"])
+        told = card.about(self.model, self.cuts.durations, trainer.fingerprint["config"], trainer.plan.joined_seconds())
         about = {"base_digest": self.base_weights, **told}
         save_result(trainer, place, self.window.window, about)
         if trainer.frozen is not None and trainer.args.should_save:

@@ -13,6 +13,7 @@ from egrecho_inner.config_types import (
     Seed,
     ShareBelowOne,
 )
+from egrecho_inner.data.batches.options import ConcatenateOptions, RowOptions
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.options import Window
 
@@ -141,11 +142,34 @@ class WindowOptions(Options, group="window"):
     """longest: as long as the batch's longest utterance; 30s: Whisper's own; mixed: both by turns."""
     mixed: ClosedUnitInterval = 0.25
     """With mixed: the share of cuts padded to 30 s."""
+    of: Literal["cuts", "time"] = "cuts"
+    """What mixed is a share of: of the cuts, long or short, or of the seconds that are computed; then of long ones
+    rather than short ones, since 30 s cost the same behind one word or twenty."""
+    zeros: ClosedUnitInterval = 0.0
+    """Of the batches padded to 30 s, the share padded with zeros of the log-mel, as openai-whisper and faster-whisper
+    do it, instead of silence, as Transformers and whisper.cpp do."""
+    last: ClosedUnitInterval = 1.0
+    """With mixed: pad only in this last share of train.num_epochs."""
 
     @property
     def padded_share(self) -> float:
         """Share of cuts padded to 30 s."""
         return {"longest": 0.0, "30s": 1.0, "mixed": self.mixed}[self.window]
+
+    def rows(self, concatenate: ConcatenateOptions | None, train: TrainOptions) -> RowOptions:
+        """Return what batches are made of.
+
+        Args:
+            concatenate: How utterances are joined.
+            train: Its epochs.
+
+        Raises:
+            ConfigError: The last share of a run without epochs is asked for.
+        """
+        if self.window == "mixed" and self.last < 1 and (train.max_steps or train.epoch_steps):
+            raise ConfigError("window.last is a share of train.num_epochs; leave train.max_steps and epoch_steps out")
+        padded_from = train.num_epochs * (1 - self.last) if self.window == "mixed" else 0.0
+        return RowOptions(concatenate, self.of == "time", self.zeros, round(padded_from, 6))
 
 
 @dataclass(frozen=True)

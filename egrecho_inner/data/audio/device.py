@@ -31,6 +31,9 @@ def transform(batch: dict[str, Any], n_mels: int, device: torch.device) -> None:
     for row, (length, drawn) in enumerate(zip(lengths.tolist(), masks, strict=True)):
         if drawn is not None:
             lay_masks(features[row, :, :length], drawn)
+        if padded == "zeros":
+            features[row, :, length:] = 0.0
+            continue
         end = length + TAIL_FRAMES if padded else length
         features[row, :, end:] = (features[row, :, :end].max() - DYNAMIC_RANGE).clamp(min=FLOOR)
     batch["input_features"] = features

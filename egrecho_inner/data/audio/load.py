@@ -18,7 +18,7 @@ import soundfile
 from lhotse import MonoCut
 from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.augmentation import AudioTransform, Resample
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples
 
 from egrecho_inner.data.audio.files import SAMPLING_RATE, AudioInfo, explain_unreadable, probe
@@ -51,6 +51,8 @@ def load_audio(cut: Cut) -> np.ndarray:
     """
     if cut.sampling_rate != SAMPLING_RATE:
         cut = cut.resample(SAMPLING_RATE)
+    if isinstance(cut, MixedCut) and _is_sequence(cut):
+        return _read_in_turn(cut)
     samples = _read_plain(cut) if _is_plain(cut) else _read_with_lhotse(cut)
     samples = _fit_length(samples, cut)
     if not np.isfinite(samples).all():
@@ -67,6 +69,25 @@ def _is_plain(cut: Cut) -> bool:
         return False
     names = [_transform(transform)[0] for transform in cut.recording.transforms or ()]
     return names in ([], ["Resample"], ["Downmix"], ["Downmix", "Resample"])
+
+
+def _is_sequence(cut: MixedCut) -> bool:
+    """Tell whether a mix is nothing but cuts one after the other, with silence between."""
+    ends = [0.0, *(track.offset + track.cut.duration for track in cut.tracks)]
+    return not cut.transforms and all(
+        isinstance(track.cut, MonoCut) and track.snr is None and track.offset >= end - 1 / SAMPLING_RATE
+        for track, end in zip(cut.tracks, ends, strict=False)
+    )
+
+
+def _read_in_turn(cut: MixedCut) -> np.ndarray:
+    """Lay the waves of a sequence one behind the other; Lhotse's mixer pads each to the length of all and adds them."""
+    samples = np.zeros(cut.num_samples, dtype=np.float32)
+    for track in cut.tracks:
+        begin = compute_num_samples(track.offset, SAMPLING_RATE)
+        wave = load_audio(track.cut)[: len(samples) - begin]
+        samples[begin : begin + len(wave)] += wave
+    return samples
 
 
 def _read_plain(cut: MonoCut) -> np.ndarray:

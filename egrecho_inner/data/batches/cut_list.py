@@ -6,6 +6,8 @@ but a few long texts are decided by the columns of the index, without reading a 
 
 import logging
 from collections.abc import Sequence
+from functools import partial
+from zlib import crc32
 
 import numpy as np
 from lhotse.cut import Cut
@@ -149,6 +151,22 @@ class CutList:
                 reasons[reason] = np.concatenate(named)
         return reasons
 
+    def alike(self, same_speaker: bool) -> np.ndarray:
+        """Number the kept cuts by language, and by speaker where they name one: what is alike may be joined (N,).
+
+        Args:
+            same_speaker: Tell speakers apart; their names are read once and kept with the index.
+        """
+        languages: dict[str | None, int] = {}
+        found = []
+        for index in self.indexes:
+            numbers = np.array([languages.setdefault(name, len(languages)) for name in index.languages])
+            number = numbers[np.asarray(index.language)].astype(np.int64)
+            if same_speaker:
+                number = (number << 32) + index.remembered("speakers", partial(speakers_of, index)).astype(np.int64)
+            found.append(number)
+        return np.concatenate(found)[self.kept]
+
     def column(self, name: str) -> np.ndarray:
         """Return a column of all manifests (N,), left-out cuts among them."""
         return np.concatenate([getattr(index, name) for index in self.indexes])
@@ -180,6 +198,12 @@ class CutList:
     def summary(self) -> str:
         """Return in words what was left out."""
         return ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items()) or "none left out"
+
+
+def speakers_of(index: CutIndex) -> np.ndarray:
+    """Return a number for the speaker of each cut; 0 where none is named (N,)."""
+    names = (cut.supervisions[0].speaker if cut.supervisions else None for cut in index.select(range(len(index))))
+    return np.array([crc32(str(name).encode()) if name else 0 for name in names], dtype=np.uint32)
 
 
 def find_too_long(index: CutIndex, labels: Texts, source: Source, limit: int | None = None) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from lhotse.cut import Cut
 
 from egrecho_inner.data.audio.augment import Augmenter
+from egrecho_inner.data.batches.plan import Padding
 from egrecho_inner.text.labels import Labels, Segment
 
 
@@ -48,12 +49,12 @@ class Inputs(Protocol):
         """Return the input of a batch without a usable cut, which keeps processes in step."""
         ...
 
-    def collate(self, items: list[Any], padded: bool) -> tuple[dict[str, Any], float]:
+    def collate(self, items: list[Any], padded: Padding) -> tuple[dict[str, Any], float]:
         """Put what `load` returned into one batch.
 
         Args:
             items: Of each cut.
-            padded: Pad to the model's full window instead of to the longest item.
+            padded: Pad to the model's full window instead of to the longest item; with silence, or with zeros.
 
         Returns:
             Inputs of the model's `forward`, and the seconds of a row with its padding.

@@ -2,6 +2,12 @@
 
 input_features  (B, F, T) float32
 attention_mask  (B, T) 1 on an utterance's own frames; absent when the batch is padded to 30 s
+
+Programs differ in what they pad short audio to 30 s with. Transformers' extractor and whisper.cpp put digital silence
+behind the wave, so that every frame there has the floor of the log-mel. openai-whisper (`transcribe.py`: silence is
+appended, but a segment ends with the audio, at `content_frames`, and `pad_or_trim` fills it up) and faster-whisper
+(`transcribe.py`: `pad_or_trim(segment)`) pad the log-mel itself with 0.0, which is no silence. A batch is padded in
+one of both ways.
 """
 
 from typing import Any
@@ -15,6 +21,7 @@ from egrecho_inner.data.audio.device import transform
 from egrecho_inner.data.audio.features import SAMPLING_RATE, TAIL_FRAMES, collate_features, log_mel, num_frames
 from egrecho_inner.data.audio.load import load_audio
 from egrecho_inner.data.audio.store import check_stored, check_values, load_stored
+from egrecho_inner.data.batches.plan import Padding
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.text.constants import WHISPER_FRAMES, WINDOW_SECONDS
 
@@ -74,10 +81,12 @@ class LogMel:
         """Return one second of digital silence."""
         return np.full((100, self.n_mels), -1.5, dtype=np.float32), 100
 
-    def collate(self, items: list[tuple[np.ndarray, int]], padded: bool) -> tuple[dict[str, Any], float]:
-        """Pad features to their longest, or to 30 s."""
+    def collate(self, items: list[tuple[np.ndarray, int]], padded: Padding) -> tuple[dict[str, Any], float]:
+        """Pad features to their longest, or to 30 s with silence or zeros."""
         features, lengths = [feature for feature, _ in items], [length for _, length in items]
         inputs, frames = collate_features(features, lengths, WHISPER_FRAMES if padded else None)
+        if padded == "zeros":
+            inputs *= torch.arange(WHISPER_FRAMES)[None, None] < frames[:, None, None]
         batch: dict[str, Any] = {"input_features": inputs}
         if not padded:
             batch["attention_mask"] = (torch.arange(inputs.shape[2])[None] < frames[:, None]).long()
@@ -120,7 +129,9 @@ class LogMelOnDevice(LogMel):
         """Return one second of digital silence."""
         return np.zeros(SAMPLING_RATE, dtype=np.float32), None
 
-    def collate(self, items: list[tuple[np.ndarray, SpecMasks | None]], padded: bool) -> tuple[dict[str, Any], float]:
+    def collate(
+        self, items: list[tuple[np.ndarray, SpecMasks | None]], padded: Padding
+    ) -> tuple[dict[str, Any], float]:
         """Put waves, zero behind their ends, into one batch for `to_device`."""
         waves = [wave for wave, _ in items]
         frames = [min(num_frames(len(wave)), WHISPER_FRAMES) for wave in waves]

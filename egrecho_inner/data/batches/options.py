@@ -14,6 +14,7 @@ from egrecho_inner.config_types import (
     PositiveInt,
 )
 from egrecho_inner.errors import ConfigError
+from egrecho_inner.text.constants import WINDOW_SECONDS
 from egrecho_inner.text.languages import Task, language_code
 
 Kind = Literal["noise", "music", "babble"]
@@ -187,15 +188,50 @@ class SpecAugmentOptions(Options, group="augment.spec_augment"):
 
 
 @dataclass(frozen=True)
+class ConcatenateOptions(Options, group="augment.concatenate"):
+    """Join utterances to longer ones."""
+
+    share: ClosedUnitInterval = 0.3
+    """Of the cuts, drawn afresh in each epoch."""
+    max_seconds: PositiveFloat = 28.0
+    """Of a joined utterance at most; how long one becomes is drawn, from a fifth of it."""
+    gap: tuple[NonNegativeFloat, NonNegativeFloat] = (0.1, 0.5)
+    """Shortest and longest silence between utterances in seconds, drawn for each joined one."""
+    same_speaker: bool = True
+    """Join utterances of one speaker only, where the cuts name speakers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gap[0] > self.gap[1]:
+            raise ConfigError(f"augment.concatenate.gap is {list(self.gap)}, expected the shorter silence first")
+        if self.max_seconds > WINDOW_SECONDS:
+            raise ConfigError(f"augment.concatenate.max_seconds is {self.max_seconds:g}, expected 30 at most")
+
+
+@dataclass(frozen=True)
 class AugmentOptions(Options, group="augment"):
     """What is done to training utterances; null switches an effect off."""
 
+    concatenate: ConcatenateOptions | None = None
     speed: SpeedOptions | None = None
     reverb: ReverbOptions | None = None
     musan: MusanOptions | None = None
     telephone: TelephoneOptions | None = None
     volume: VolumeOptions | None = None
     spec_augment: SpecAugmentOptions | None = field(default_factory=SpecAugmentOptions)
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """What is in a row of a batch, and how rows are padded to 30 s; put together by `training/options.py`."""
+
+    concatenate: ConcatenateOptions | None = None
+    by_time: bool = False
+    """Whether the padded share is one of the seconds that are computed, not of the cuts."""
+    zeros: float = 0.0
+    """Share of the padded batches that is padded with zeros of the log-mel."""
+    padded_from: float = 0.0
+    """Epoch from which on rows are padded."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from lhotse.cut import Cut
 
 from egrecho_inner.data.batches.cut_list import TEXTS, CutList
 from egrecho_inner.data.batches.inputs import Texts
-from egrecho_inner.data.batches.options import BatchOptions
-from egrecho_inner.data.batches.plan import JITTER, Batch, cut_batches
+from egrecho_inner.data.batches.joining import join_rows
+from egrecho_inner.data.batches.options import BatchOptions, RowOptions
+from egrecho_inner.data.batches.plan import JITTER, ZEROING, Batch, Padding, cut_batches, make_batch
 from egrecho_inner.data.cuts.index import check_unique_over
 from egrecho_inner.data.sources.shar import find_shards
 from egrecho_inner.data.sources.shard_index import ShardIndex, ShardReader
@@ -103,6 +104,8 @@ class StreamPlan:
         accumulation: Batches per process and optimizer step.
         padded_share: Share of cuts padded to 30 s; all or none here.
         state: Of a checkpoint: how many batches all processes have taken.
+        rows: What is in a row, and what the padding is.
+        alike: Only cuts of one number may be joined (N,).
     """
 
     def __init__(
@@ -114,6 +117,8 @@ class StreamPlan:
         accumulation: int = 1,
         padded_share: float = 0.0,
         state: dict[str, int] | None = None,
+        rows: RowOptions = RowOptions(),
+        alike: np.ndarray | None = None,
     ):
         if padded_share not in (0.0, 1.0):
             raise ConfigError("window mixed wants a manifest; from Shar folders take window longest or 30s")
@@ -122,10 +127,12 @@ class StreamPlan:
         if len(cuts) < world_size:
             raise DataError(f"{len(cuts)} cuts are too few for {world_size} processes; use fewer, or give more data")
         self.cuts, self.options, self.seed, self.world_size = cuts, options, seed, world_size
-        self.padded, self.state = padded_share == 1.0, state
+        self.padded, self.state, self.row_options = padded_share == 1.0, state, rows
+        self.alike = np.zeros(len(cuts), dtype=np.int64) if alike is None else alike
         self.edges = np.searchsorted(cuts.kept, cuts.starts)
-        self.seconds = np.full(len(cuts), WINDOW_SECONDS) if self.padded else cuts.durations
-        batches = len(cuts) / options.batch_size if options.batch_size else self.seconds.sum() / options.max_duration
+        self.durations = cuts.durations
+        seconds = len(cuts) * WINDOW_SECONDS if self.padded else float(self.durations.sum())
+        batches = len(cuts) / options.batch_size if options.batch_size else seconds / options.max_duration
         self.steps = max(math.ceil(batches / world_size / accumulation), 1)
 
     def blocks(self, epoch: int) -> list[Block]:
@@ -141,18 +148,23 @@ class StreamPlan:
         pieces = self.world_size // math.gcd(len(whole), self.world_size)
         return [Block(shards, piece, pieces) for shards in whole for piece in range(pieces)]
 
-    def batches_of(self, epoch: int, block: Block) -> list[np.ndarray]:
-        """Return the batches of a block: positions of cuts of like length."""
+    def batches_of(self, epoch: int, block: Block) -> list[Batch]:
+        """Return the batches of a block: cuts, or rows of joined ones, of like length."""
         runs = [np.arange(self.edges[shard], self.edges[shard + 1]) for shard in block.shards]
         positions = np.concatenate(runs)[block.piece :: block.pieces]
         if not len(positions):
             return []
-        rng = np.random.default_rng([self.seed, epoch, int(block.shards[0]), block.piece])
+        seed = [self.seed, epoch, int(block.shards[0]), block.piece]
+        rng = np.random.default_rng(seed)
         positions = rng.permutation(positions)
-        costs = self.seconds[positions]
+        rows = join_rows(self.durations[positions], self.alike[positions], self.row_options.concatenate, seed)
+        rows = rows._replace(positions=positions[rows.positions])
+        costs = np.full(len(rows.seconds), WINDOW_SECONDS) if self.padded else rows.seconds
         order = np.argsort(costs * (1 + rng.uniform(-JITTER, JITTER, len(costs))), kind="stable")
-        parts = np.split(positions[order], cut_batches(costs[order], self.options)[:-1])
-        return [parts[place] for place in rng.permutation(len(parts))]
+        parts = np.split(order, cut_batches(costs[order], self.options)[:-1])
+        zeros = np.random.default_rng([*seed, ZEROING]).random(len(parts)) < self.row_options.zeros
+        ways: list[Padding] = [self.padded and ("zeros" if zero else True) for zero in zeros]
+        return [make_batch(epoch, rows, parts[place], ways[place]) for place in rng.permutation(len(parts))]
 
     def batches(self, rank: int = 0, step: int = 0) -> Iterator[Batch]:
         """Yield one process's batches, endlessly, from the state on.
@@ -170,13 +182,19 @@ class StreamPlan:
         while True:
             # another process begins each time, so that none of them has the larger part in every epoch
             for block in self.blocks(epoch)[(rank + epoch) % self.world_size :: self.world_size]:
-                for part in self.batches_of(epoch, block):
+                for batch in self.batches_of(epoch, block):
                     if passed:
                         passed -= 1
                         continue
                     taken += 1
-                    yield Batch(epoch, part, self.padded, {"taken": taken * self.world_size})
+                    yield batch._replace(state={"taken": taken * self.world_size})
             epoch += 1
+
+    def joined_seconds(self) -> np.ndarray:
+        """Return how long the rows of several cuts are in one block; empty where none are joined."""
+        batches = self.batches_of(0, self.blocks(0)[0]) if self.row_options.concatenate else []
+        rows = [row for batch in batches for row in batch.rows() if len(row[0]) > 1]
+        return np.array([self.durations[cuts].sum() + gap * (len(cuts) - 1) for cuts, gap in rows])
 
     def steps_per_epoch(self, epoch: int = 0) -> int:
         """Refuse: processes do not begin an epoch together.

@@ -75,7 +75,8 @@ class TargetBatches(CutBatches):
             raise ConfigError("targets.no_speech: kd.teacher_logits has no tokens for noise; leave one of them out")
         if options.timestamps:
             parts = count_parts(cuts, options)
-            self.timed = max(parts, default=0) > 1
+            joins = augmenter is not None and augmenter.options.concatenate is not None
+            self.timed = max(parts, default=0) > 1 or (joins and max(parts, default=0) > 0)
             if parts and not max(parts) and os.environ.get("RANK", "0") == "0":
                 logger.warning(
                     "targets.timestamps %g has no effect: none of %d cuts looked at has times in its %s text; "

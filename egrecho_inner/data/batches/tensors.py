@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from egrecho_inner.data.audio.augment import Augmenter
 from egrecho_inner.data.batches.cut_list import CutList
 from egrecho_inner.data.batches.inputs import Inputs, Texts
+from egrecho_inner.data.batches.joining import join
 from egrecho_inner.data.batches.options import AugmentOptions
 from egrecho_inner.data.batches.plan import Batch, BatchPlan
 from egrecho_inner.data.cuts.fields import reference_of
@@ -45,6 +46,8 @@ class LoadedBatch(NamedTuple):
     """Cuts that were to be in it, by id, with the reason."""
     state: Any = None
     """Where a stream stands after it."""
+    joined: int = 0
+    """Cuts in it that stand in one row with others."""
 
     @property
     def padded_seconds(self) -> float:
@@ -73,19 +76,15 @@ class CutBatches(Dataset[LoadedBatch]):
         inputs.check(cuts[0], augmenter)
 
     def __getitem__(self, batch: Batch) -> LoadedBatch:
-        items, labels, ids, seconds, skipped = [], [], [], 0.0, []
-        for position in batch.positions:
-            cut = self.cuts[position]
-            try:
-                item = self.load(cut, batch.epoch)
-                label = self.label(cut, batch.epoch)
-            except DataError as error:
-                skipped.append((cut.id, naming(cut.id, error)))
-                continue
-            items.append(item)
-            labels.append(label)
-            ids.append(cut.id)
-            seconds += cut.duration
+        items, labels, ids, seconds, joined = [], [], [], 0.0, 0
+        skipped: list[tuple[str, str]] = []
+        for positions, gap in batch.rows():
+            for cuts, item, label in self.load_row([self.cuts[each] for each in positions], gap, batch.epoch, skipped):
+                items.append(item)
+                labels.append(label)
+                ids += [cut.id for cut in cuts]
+                seconds += sum(cut.duration for cut in cuts)
+                joined += len(cuts) if len(cuts) > 1 else 0
         if not ids:  # nothing usable: silence without a target keeps this process in step with the others
             items, labels = [self.inputs.silence()], [self.labels.nothing()]
         inputs, row_seconds = self.inputs.collate(items, batch.padded)
@@ -100,11 +99,33 @@ class CutBatches(Dataset[LoadedBatch]):
             targets=int((targets["labels"] != IGNORED).sum()),
             skipped=skipped,
             state=batch.state,
+            joined=joined,
         )
 
     def load(self, cut: Cut, epoch: int) -> Any:
         """Return a cut's input in an epoch."""
         return self.inputs.load(cut, epoch, self.augmenter)
+
+    def load_row(
+        self, cuts: list[Cut], gap: float, epoch: int, skipped: list[tuple[str, str]]
+    ) -> Iterator[tuple[list[Cut], Any, Labels]]:
+        """Yield the input and the labels of a cut, or of several joined; in halves where they cannot be used as one.
+
+        Args:
+            cuts: Of a row.
+            gap: Seconds of silence between them.
+            epoch: For what is drawn.
+            skipped: Gets the cuts that cannot be used alone either.
+        """
+        try:
+            cut = join(cuts, gap)
+            yield cuts, self.load(cut, epoch), self.label(cut, epoch)
+        except DataError as error:
+            if len(cuts) == 1:
+                skipped.append((cuts[0].id, naming(cuts[0].id, error)))
+                return
+            for half in (cuts[: len(cuts) // 2], cuts[len(cuts) // 2 :]):
+                yield from self.load_row(half, gap, epoch, skipped)
 
     def label(self, cut: Cut, epoch: int) -> Labels:
         """Return inputs and targets of a cut's text; the same in every epoch here.

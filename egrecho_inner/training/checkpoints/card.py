@@ -40,20 +40,24 @@ SPEED = {"batch_seconds", "batch_size"}
 """Options of a search that change nothing in its result."""
 
 
-def about(model: nn.Module, seconds: np.ndarray, config: dict[str, Any]) -> dict[str, Any]:
+def about(
+    model: nn.Module, seconds: np.ndarray, config: dict[str, Any], joined: np.ndarray | None = None
+) -> dict[str, Any]:
     """Collect what a card says of a run.
 
     Args:
         model: The base, as loaded.
         seconds: Durations of the training cuts (N,).
         config: The resolved settings.
+        joined: Seconds of those that were joined while training; parts of recordings may be as long as these.
     """
+    learned = seconds if joined is None or not len(joined) else joined
     made_by = getattr(model, "config", None)  # Transformers'
     return {
         "base": getattr(made_by, "_name_or_path", None) or None,
         "revision": getattr(made_by, "_commit_hash", None),
         "hours": round(float(seconds.sum()) / 3600, 2),
-        "learned_seconds": [round(float(each), 2) for each in np.quantile(seconds, [0.5, 0.999])],
+        "learned_seconds": [round(float(each), 2) for each in np.quantile(learned, [0.5, 0.999])],
         "language": config.get("data", {}).get("language"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "git": git_state(),
