@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from egrecho_inner.results.scores import SetScores
 
 logger = logging.getLogger(__name__)
+
+WINDOWS: dict[Literal["longest", "30s"], str] = {"longest": "own length", "30s": "padded to 30 s"}
+"""What `decode.window both` decodes with, and how people call it."""
 
 
 def evaluate(
@@ -69,12 +74,9 @@ def evaluate(
     """
     from transformers.utils import logging as transformers_logging
 
-    from egrecho_inner.decoding.hypotheses import remove_logs
-    from egrecho_inner.decoding.resumable import choose_place, decode_set, processes
+    from egrecho_inner.decoding.resumable import choose_place, processes
     from egrecho_inner.decoding.speech_decoder import default_dtype, make_decoder
-    from egrecho_inner.results.folder import write_result
     from egrecho_inner.results.references import read_references
-    from egrecho_inner.results.scores import score_set, summarize
     from egrecho_inner.training.checkpoints.card import note_evaluations
 
     transformers_logging.disable_progress_bar()
@@ -88,26 +90,65 @@ def evaluate(
     references = {name: read_references(index, limit, n_mels, language) for name, index in sets.items()}
     with processes() as (rank, world):
         place = choose_place(device, default_dtype(model, dtype), rank, world)
-        decoder = make_decoder(model, decode, place)
-        written, scored = {}, {}
-        for name, index in sets.items():
-            folder = Path(out, name) if len(sets) > 1 else Path(out)
-            decoded = decode_set(decoder, index, references[name], folder, overwrite)
-            if rank > 0:
-                continue
-            scored[name] = score_set(references[name], decoded.hypotheses, normalizer, metric)
-            written[name] = summarize(scored[name], list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
-            written[name] |= speech_facts(decoder, index, references[name], decoded, normalizer, metric)
-            write_result(folder, references[name], decoded.hypotheses, scored[name], written[name])
-            remove_logs(folder)
-            log_set(name, written[name])
-        if rank == 0:
-            finish(Path(out), written, scored)
-            note_evaluations(Path(model), written)
+        pair: dict[str, dict[str, dict[str, Any]]] = {}
+        for window in WINDOWS if decode.window == "both" else (decode.window,):
+            folder = Path(out, window) if decode.window == "both" else Path(out)
+            decoder = make_decoder(model, replace(decode, window=window), place)
+            one = partial(evaluate_set, decoder, overwrite, rank, normalizer, metric)
+            places = {name: folder / name if len(sets) > 1 else folder for name in sets}
+            found = {name: one(name, index, references[name], places[name]) for name, index in sets.items()}
+            if rank == 0:
+                written = {name: each[0] for name, each in found.items()}
+                finish(folder, written, {name: each[1] for name, each in found.items()})
+                note_evaluations(Path(model), written)
+                pair[window] = written
+        if len(pair) > 1:
+            print(write_pair(Path(out), pair))
 
 
 evaluate.positional = ["model"]
 evaluate.command_line_only = ["normalizer_file"]
+
+
+def evaluate_set(
+    decoder: Decoder,
+    overwrite: bool,
+    rank: int,
+    normalizer: str,
+    metric: Any,
+    name: str,
+    index: CutIndex,
+    references: list[Reference],
+    folder: Path,
+) -> tuple[dict[str, Any], SetScores | None]:
+    """Decode one set, score it and write its results; return its results.json and its scores.
+
+    Args:
+        decoder: The model.
+        overwrite: Decode again what was decoded before.
+        rank: Of this process; only the first scores and writes.
+        normalizer: Applied to both sides.
+        metric: What is counted.
+        name: Of the set.
+        index: Its manifest.
+        references: Of its cuts.
+        folder: Of its results.
+    """
+    from egrecho_inner.decoding.hypotheses import remove_logs
+    from egrecho_inner.decoding.resumable import decode_set
+    from egrecho_inner.results.folder import write_result
+    from egrecho_inner.results.scores import score_set, summarize
+
+    decoded = decode_set(decoder, index, references, folder, overwrite)
+    if rank > 0:
+        return {}, None
+    scored = score_set(references, decoded.hypotheses, normalizer, metric)
+    written = summarize(scored, list(decoded.hypotheses.values()), decoded.wall) | decoded.facts
+    written |= speech_facts(decoder, index, references, decoded, normalizer, metric)
+    write_result(folder, references, decoded.hypotheses, scored, written)
+    remove_logs(folder)
+    log_set(name, written)
+    return written, scored
 
 
 def open_sets(cuts: list[str] | str) -> dict[str, CutIndex]:
@@ -179,7 +220,7 @@ def log_set(name: str, summary: Mapping[str, Any]) -> None:
         )
 
 
-def finish(out: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str, SetScores]) -> None:
+def finish(out: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str, Any]) -> None:
     """Print the six numbers of one set; of several sets, write the overview and print its table."""
     from egrecho_inner.results.folder import SIX_KEYS, write_overview
 
@@ -188,6 +229,26 @@ def finish(out: Path, written: Mapping[str, dict[str, Any]], scored: Mapping[str
         print(json.dumps({key: summary[key] for key in SIX_KEYS}, indent=2))
     else:
         print(write_overview(out, written, scored))
+
+
+def write_pair(out: Path, pair: Mapping[str, Mapping[str, dict[str, Any]]]) -> str:
+    """Write table.md with the error rates of each window beside each other; return it.
+
+    Args:
+        out: Where to.
+        pair: For each window the results.json of each set, by its name.
+    """
+    from egrecho_inner.results.folder import TABLE
+    from egrecho_inner.runtime.files import write_text
+
+    lines = [f"| set | {' | '.join(WINDOWS.values())} |", "|---|" + "---|" * len(WINDOWS)]
+    for name in next(iter(pair.values())):
+        rates = [pair[window][name]["error_rate"] for window in WINDOWS]
+        cells = ["n/a" if rate is None else percent(rate) for rate in rates]
+        lines.append(f"| {name} ({pair['longest'][name]['metric'].upper()} %) | {' | '.join(cells)} |")
+    table = "\n".join(lines)
+    write_text(out / TABLE, f"{table}\n")
+    return table
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from egrecho_inner.decoding.options import DecodeOptions
 from egrecho_inner.decoding.transcribe import Transcriber
 from egrecho_inner.errors import ConfigError, DataError, ModelError, UserError
 from egrecho_inner.evaluation import evaluate
+from egrecho_inner.model.loading import load_model, load_processor
 from egrecho_inner.results.folder import SIX_KEYS
 
 ROOT = Path(__file__).parents[1]
@@ -310,3 +312,21 @@ def test_the_shipped_config_fits_the_program() -> None:
     assert isinstance(arguments["decode"], DecodeOptions)
     several = parse(evaluate, ["--model_path", "m", "--outdir", "o", "--cuts", "[a.jsonl,b=c.jsonl]"])
     assert several["cuts"] == ["a.jsonl", "b=c.jsonl"]
+
+
+def test_both_windows_are_decoded_in_one_run_and_stand_beside_each_other(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, given = tmp_path / "out", {"model": str(home / "model"), "cuts": f"toy={home / 'cuts.jsonl'}"}
+    evaluate(out=str(out), decode=replace(QUICK, window="both"), **given)
+    found = {window: json.loads((out / window / "results.json").read_text()) for window in ("longest", "30s")}
+    assert {window: each["model"]["window"] for window, each in found.items()} == {"longest": "longest", "30s": "30s"}
+    rates = " | ".join(f"{100 * each['error_rate']:.2f}" for each in found.values())
+    table = (out / "table.md").read_text()
+    assert table.splitlines()[0] == "| set | own length | padded to 30 s |"
+    assert rates in table and table in capsys.readouterr().out
+    alone = tmp_path / "alone"
+    evaluate(out=str(alone), decode=replace(QUICK, window="30s"), **given)
+    assert rows(alone) == rows(out / "30s")
+    with pytest.raises(ConfigError, match="both"):
+        Transcriber(load_model(str(home / "model")), load_processor(str(home / "model")), replace(QUICK, window="both"))

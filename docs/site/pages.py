@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 FAMILIES = ("mini", "fsdd", "aishell_vi", "distil", "pretrain", "slam", "personal", "new_language")
 """Order of the recipes; others come behind."""
-TASKS = ("transcribe.md", "new_language.md", "personal.md", "large_models.md", "distillation.md", "pretraining.md",
-         "speech_llm.md", "export.md")  # fmt: skip
+TASKS = ("transcribe.md", "long_audio.md", "new_language.md", "personal.md", "large_models.md", "distillation.md",
+         "pretraining.md", "speech_llm.md", "export.md")  # fmt: skip
 """Pages of tasks, those there are; pages that nothing here names come under Background."""
 
 

@@ -32,8 +32,9 @@ class DecodeOptions(Options, group="decode"):
     """Take `language` for every cut, whatever it names."""
     task: Task = "transcribe"
     """Transcribe, or translate to English."""
-    window: Literal["auto", "longest", "30s", "30s-zeros"] = "auto"
-    """Pad to the longest cut of a batch, or to 30 s; auto does as the model was trained, 30s if nothing is known.
+    window: Literal["auto", "longest", "30s", "30s-zeros", "both"] = "auto"
+    """Pad to the longest cut of a batch, or to 30 s; auto does as the model was trained, 30s if nothing is known; both
+    decodes twice, with longest and 30s, and prints the pair (egrecho eval only).
     30s-zeros puts zeros behind the log-mel, as openai-whisper and faster-whisper do, not silence."""
     timestamps: bool = False
     """Ask the model for timestamps; they are left out of the text."""

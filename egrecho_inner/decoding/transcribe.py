@@ -92,6 +92,8 @@ class Transcriber:
             raise ConfigError(
                 f"decode.backend {options.backend} takes a model folder, not a model in memory; use torch"
             )
+        if options.window == "both":
+            raise ConfigError("decode.window both compares two evaluations; here take longest or 30s")
         make = make_recognizer or partial(Recognizer, model)
         self.model, self.processor, self.options = model, processor, options
         self.device = torch.device(device) if device is not None else model.device
