@@ -28,7 +28,7 @@ SHORTEST = 0.2
 """A row's length is drawn between this share of the longest and the longest: recordings end anywhere."""
 
 
-class Rows(NamedTuple):
+class CutRows(NamedTuple):
     """What stands in rows: cuts by their places in a list, row after row."""
 
     positions: np.ndarray
@@ -45,22 +45,22 @@ class Rows(NamedTuple):
         """Cuts of each row (R,)."""
         return np.diff(self.starts)
 
-    def take(self, chosen: np.ndarray) -> "Rows":
+    def take(self, chosen: np.ndarray) -> "CutRows":
         """Return some rows, in the order given."""
         parts = [self.positions[self.starts[row] : self.starts[row + 1]] for row in chosen]
         starts = np.concatenate([[0], np.cumsum(self.sizes[chosen])])
-        return Rows(np.concatenate(parts), starts, self.gaps[chosen], self.seconds[chosen])
+        return CutRows(np.concatenate(parts), starts, self.gaps[chosen], self.seconds[chosen])
 
 
-def single_rows(durations: np.ndarray) -> Rows:
+def single_rows(durations: np.ndarray) -> CutRows:
     """Return rows of one cut each."""
     n = len(durations)
-    return Rows(np.arange(n), np.arange(n + 1), np.zeros(n), np.asarray(durations, dtype=np.float64))
+    return CutRows(np.arange(n), np.arange(n + 1), np.zeros(n), np.asarray(durations, dtype=np.float64))
 
 
 def join_rows(
     durations: np.ndarray, alike: np.ndarray, options: ConcatenateOptions | None, seed: Sequence[int]
-) -> Rows:
+) -> CutRows:
     """Join a share of the cuts.
 
     Args:
@@ -92,7 +92,7 @@ def join_rows(
     starts = np.concatenate([[0], np.cumsum(sizes)])
     between = np.array([*gaps, *np.zeros(len(left))])
     seconds = np.add.reduceat(np.asarray(durations, dtype=np.float64)[positions], starts[:-1]) + between * (sizes - 1)
-    return Rows(positions, starts, between, seconds)
+    return CutRows(positions, starts, between, seconds)
 
 
 def join(cuts: Sequence[Cut], gap: float) -> Cut:

@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from egrecho_inner import __version__
-from egrecho_inner.data.batches.joining import Rows, join_rows
+from egrecho_inner.data.batches.joining import CutRows, join_rows
 from egrecho_inner.data.batches.options import BatchOptions, RowOptions
 from egrecho_inner.errors import DataError
 from egrecho_inner.runtime.files import write_json
@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
 
 def make_batch(
-    epoch: int, rows: Rows, chosen: np.ndarray, padded: Padding, state: dict[str, int] | None = None
+    epoch: int, rows: CutRows, chosen: np.ndarray, padded: Padding, state: dict[str, int] | None = None
 ) -> Batch:
     """Make the batch of some rows."""
     taken = rows.take(chosen)
@@ -138,7 +138,7 @@ class BatchPlan:
             return steps
         return [steps[i] for i in rng.permutation(len(steps))]
 
-    def rows(self, epoch: int = 0) -> Rows:
+    def rows(self, epoch: int = 0) -> CutRows:
         """Return what stands in the rows of an epoch."""
         return join_rows(self.durations, self.alike, self.row_options.concatenate, [self.seed, epoch])
 

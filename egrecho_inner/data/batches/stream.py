@@ -65,6 +65,19 @@ class CutStream(CutList):
             del self.readers[next(iter(self.readers))]
         return reader[where - int(self.starts[part])]
 
+    def alike(self, same_speaker: bool) -> np.ndarray:
+        """Number the kept cuts by language and speaker (N,).
+
+        Raises:
+            ConfigError: All lines of a large stream would be read for their speakers.
+        """
+        if same_speaker and self.starts[-1] > COUNTED:
+            raise ConfigError(
+                f"augment.concatenate.same_speaker would read all {self.starts[-1]:,} lines of the Shar folders for "
+                "their speakers before the first step; set it false"
+            )
+        return super().alike(same_speaker)
+
     def too_long(self, labels: Texts, limit: int | None = None) -> np.ndarray:
         """Return the cuts whose text does not fit the decoder, or has more tokens than a limit (N,).
 

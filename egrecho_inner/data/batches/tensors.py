@@ -119,13 +119,15 @@ class CutBatches(Dataset[LoadedBatch]):
         """
         try:
             cut = join(cuts, gap)
-            yield cuts, self.load(cut, epoch), self.label(cut, epoch)
+            item, label = self.load(cut, epoch), self.label(cut, epoch)
         except DataError as error:
             if len(cuts) == 1:
                 skipped.append((cuts[0].id, naming(cuts[0].id, error)))
                 return
             for half in (cuts[: len(cuts) // 2], cuts[len(cuts) // 2 :]):
                 yield from self.load_row(half, gap, epoch, skipped)
+        else:
+            yield cuts, item, label
 
     def label(self, cut: Cut, epoch: int) -> Labels:
         """Return inputs and targets of a cut's text; the same in every epoch here.

@@ -30,7 +30,7 @@ FREE = {
     "train.logging_steps", "train.save_steps", "train.report_to", "train.max_hours",
     "train.nonfinite", "train.nonfinite_limit", "train.rehearse", "train.auto_halve", "train.deterministic",
 }  # fmt: skip
-ADDED = {"train.eps": 1e-8}
+ADDED = {"train.eps": 1e-8, "window.of": "cuts", "window.zeros": 0.0, "window.last": 1.0}
 """Settings that older versions did not have, as they were then; what is null by default needs no entry."""
 LONGER = ("train.max_steps", "train.num_epochs")
 DIGESTS = ("data", "dev", "model")

@@ -163,6 +163,15 @@ def test_a_stream_joins_too_and_goes_on_where_it_stood(tmp_path: Path) -> None:
     assert any(batches[batch].joined for batch in whole[:6])
 
 
+def test_the_speakers_of_a_large_stream_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_shar(manifest(tmp_path, cuts_of(tmp_path, ["a", "b", "a"])), str(tmp_path / "shar"), shard_size=5)
+    monkeypatch.setattr("egrecho_inner.data.batches.stream.COUNTED", 2)
+    stream = CutStream([str(tmp_path / "shar")])
+    with pytest.raises(ConfigError, match="all 3 lines of the Shar folders"):
+        stream.alike(same_speaker=True)
+    assert len(set(stream.alike(same_speaker=False).tolist())) == 1
+
+
 @pytest.mark.parametrize("share", [0.1, 0.4])
 def test_a_share_of_the_time_is_padded_and_rather_long_rows(share: float) -> None:
     rows = RowOptions(ConcatenateOptions(share=0.4), by_time=True)
