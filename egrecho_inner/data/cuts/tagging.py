@@ -28,7 +28,7 @@ from egrecho_inner.runtime.ledger import Skip
 from egrecho_inner.text.cues import Cue
 
 STAGE = "tag"
-VERSION = 1  # changes when the same cuts would get other tags
+VERSION = 2  # changes when the same cuts would get other tags
 AUDIO = ("loudness", "music", "speech_share")
 """Tags of `data/audio/tags.py`, named here so that captions are tagged without its imports."""
 

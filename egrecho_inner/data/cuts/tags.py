@@ -25,7 +25,7 @@ from pathlib import Path
 
 from egrecho_inner.errors import ConfigError, DataError
 from egrecho_inner.text.alignment import count_errors, tokenize
-from egrecho_inner.text.cues import MUSIC, Cue
+from egrecho_inner.text.cues import MUSIC, Cue, clean
 from egrecho_inner.text.identify import identify
 from egrecho_inner.text.normalize import default_metric, default_normalizer, get_normalizer
 
@@ -150,8 +150,8 @@ def repeating_lines(captions: Captions) -> bool:
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines of a cue, lower case, without space and punctuation around them."""
-    return [line.strip().strip(".,!?-…").casefold() for line in text.split("\n")]
+    """Return what is spoken in the lines of a cue, lower case, without punctuation around it."""
+    return [clean(line)[0].strip(".,!?-…").casefold() for line in text.split("\n")]
 
 
 @tag("has_comma_period")

@@ -234,3 +234,8 @@ def test_the_filter_for_english_wants_speech_where_there_is_text() -> None:
         assert (found is None) if failed is None else getattr(found, failed) is not None
     head = "".join(line for line in text.splitlines() if line.startswith("#"))
     assert all(name.partition(".")[2] in head for condition in conditions for name in condition.tags)
+
+
+@pytest.mark.parametrize(("line", "repeats"), [(">> nine", False), ("[Music] nine", False), (">> nine ten", True)])
+def test_a_speakers_name_makes_no_line_of_one_word(line: str, repeats: bool) -> None:
+    assert compute(captions(line, line), ["repeating_lines"]) == {"repeating_lines": repeats}
