@@ -153,11 +153,12 @@ def readable(decoder: Decoder, index: CutIndex, positions: list[int]) -> tuple[l
     from egrecho_inner.decoding.pieces import load_pieces
 
     fine, skips = [], []
+    forced = decoder.options.language if decoder.options.force_language else None
     for position in positions:
         cut = index[position]
         try:
             for piece in load_pieces(cut, position, decoder.transcriber.model.config.num_mel_bins):
-                decoder.transcriber.labels.prefix(piece.language or "en")
+                decoder.transcriber.labels.prefix(forced or piece.language or "en")
             fine.append(position)
         except DataError as error:
             skips.append(Fault(cut.id, STAGE, "cannot be decoded", str(error), cut.duration, position))

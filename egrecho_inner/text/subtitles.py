@@ -67,7 +67,7 @@ def kind_of(name: str, content: str) -> str:
 ENDINGS = {"vtt": "vtt", "srt": "srt", "ttml": "ttml", "dfxp": "ttml", "ass": "ass", "ssa": "ass", "txt": "txt"}
 TIME, POINTS = r"((?:\d+:)?\d+:\d+(?:[.,]\d+)?)", r"(?:[-–—]+>|→)"
 ARROW = re.compile(rf"^\s*{TIME}\s*{POINTS}\s*{TIME}(?:\s.*)?$")
-LIKE_ARROW = re.compile(rf"^\s*-?\d+\s*:[\d:.,\s]*{POINTS}")
+LIKE_ARROW = re.compile(rf"^\s*-?\d+\s*:(?:[\d:.,\s]*|[\w:.,]*\s*){POINTS}")
 """A line that is to be one, as it begins with a time; other arrows are text."""
 
 
