@@ -11,16 +11,20 @@ Left out: teachers' texts, which are joined by packing.
 N cuts, R rows.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut
 
 from egrecho_inner.data.audio.files import SAMPLING_RATE
 from egrecho_inner.data.batches.options import ConcatenateOptions
 from egrecho_inner.errors import DataError
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut, MixTrack
 
 JOINING = 0x6A6F696E
 """Sets the draws of joining apart from those of the plan."""
@@ -45,7 +49,7 @@ class CutRows(NamedTuple):
         """Cuts of each row (R,)."""
         return np.diff(self.starts)
 
-    def take(self, chosen: np.ndarray) -> "CutRows":
+    def take(self, chosen: np.ndarray) -> CutRows:
         """Return some rows, in the order given."""
         parts = [self.positions[self.starts[row] : self.starts[row + 1]] for row in chosen]
         starts = np.concatenate([[0], np.cumsum(self.sizes[chosen])])
@@ -107,6 +111,8 @@ def join(cuts: Sequence[Cut], gap: float) -> Cut:
     Raises:
         DataError: One is no cut of a recording, or effects of Lhotse's lie on it as a mix.
     """
+    from lhotse.cut import MixedCut, MixTrack, MonoCut  # takes a second, and plans of batches need none of it
+
     if len(cuts) == 1:
         return cuts[0]
     tracks: list[MixTrack] = []

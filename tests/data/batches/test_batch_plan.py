@@ -174,10 +174,10 @@ def test_mixed_windows_pad_their_share_of_cuts() -> None:
 
 def test_200_thousand_cuts_are_planned_in_seconds() -> None:
     durations = spec_durations(200_000)
-    begin = time.perf_counter()
+    begin = time.process_time()  # other programs may have the cores
     plan = BatchPlan(durations, BatchOptions(120.0), world_size=8)
     next(plan.batches(rank=3, step=plan.steps_per_epoch(0) + 5))
-    assert time.perf_counter() - begin < 6
+    assert time.process_time() - begin < 6
 
 
 def test_wrong_options_are_refused() -> None:
