@@ -70,4 +70,4 @@ shown=()
 for result in "base=$exp/orig/eval" "added=$exp/added_eval" "full=$exp/full/eval" "French=$exp/french/eval"; do
   [ ! -f "${result#*=}/results.json" ] || shown+=("$result")
 done
-[ ${#shown[@]} -eq 0 ] || ./local/display_results.py "${shown[@]}" --times "$exp/times.tsv"
+[ ${#shown[@]} -eq 0 ] || ./local/display_results.py ${shown[@]+"${shown[@]}"} --times "$exp/times.tsv"
