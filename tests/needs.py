@@ -12,8 +12,13 @@ def extra(name: str, module: str) -> ModuleType:
     return pytest.importorskip(module, reason=f"extra {name} is not installed", exc_type=ImportError)
 
 
+def compiler(what: str) -> None:
+    """Skip without a C++ compiler, as torch finds it."""
+    if shutil.which(os.environ.get("CXX") or "c++") is None:
+        pytest.skip(f"no C++ compiler (g++), which {what} needs on a CPU", allow_module_level=True)
+
+
 def deepspeed() -> None:
     """Skip unless DeepSpeed can run here: on a CPU it compiles its communication on first use."""
     extra("deepspeed", "deepspeed")
-    if shutil.which(os.environ.get("CXX") or "c++") is None:
-        pytest.skip("no C++ compiler (g++), which DeepSpeed needs on a CPU")
+    compiler("DeepSpeed")

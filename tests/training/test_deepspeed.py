@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import needs
 import pytest
 from launching import launch, results
 from runs import train
@@ -11,7 +12,7 @@ from tiny import speech_cuts
 from egrecho_inner.errors import ConfigError
 from egrecho_inner.model.adapters import LoraOptions
 
-pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'egrecho[deepspeed]'")
+needs.deepspeed()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import needs
 import pytest
 import torch
 from launching import launch
@@ -153,6 +154,7 @@ def test_torchrun_with_one_process_trains(cuts: Path, tmp_path: Path) -> None:
 
 
 def test_compiled_in_two_processes_is_ddp(cuts: Path, tmp_path: Path) -> None:
+    needs.compiler("torch.compile")
     done = launch("compiled.py", cuts, tmp_path, "true", processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "strategy: DDP, 2 process(es)" in done.stderr and (tmp_path / "final").is_dir()
